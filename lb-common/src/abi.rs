@@ -1,0 +1,132 @@
+//! The map layout: names, key and value types and sizes shared by the XDP program, the daemon and bpftool.
+//!
+//! No behaviour lives here. A change of any type that a pinned map holds raises `LAYOUT_VERSION`, so that a
+//! newer daemon never misreads an older map.
+
+use crate::wire::{Be16, Be32, Ether};
+
+/// Pins live in a folder of this number below the pin directory.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// A backend of a service; 0 is never given out, so a zeroed entry names nobody.
+pub type BackendId = u16;
+/// A service; 0 is never given out.
+pub type ServiceId = u16;
+
+pub const MAX_SERVICES: u32 = 4096;
+pub const MAX_LISTENS: u32 = 16_384;
+pub const MAX_BACKENDS: u32 = 32_768;
+pub const MAX_ROUTES: u32 = 65_536;
+
+/// Key of `SERVICES`: where clients connect to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Listen {
+    pub address: Be32,
+    pub port: Be16,
+    /// IP protocol number.
+    pub protocol: u8,
+    pub unused: u8,
+}
+
+/// Value of `SERVICES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub id: u32,
+    pub unused: u32,
+    /// Tells a restarted daemon which configured service this is.
+    pub fingerprint: u64,
+}
+
+/// Value of `BACKENDS`, indexed by `BackendId`: read when a flow begins, never after.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend {
+    pub address: Be32,
+    /// The address our packets to this backend come from, so that replies come back through us.
+    pub snat: Be32,
+    pub port: Be16,
+    pub service: u16,
+    pub next_hop: NextHop,
+    pub unused: u32,
+    /// Tells a restarted daemon which configured backend this is; 0 is an empty place.
+    pub fingerprint: u64,
+}
+
+/// Where a frame leaves: its new Ethernet addresses and the interface; interface 0 means not known (yet).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NextHop {
+    pub ether: Ether,
+    pub ifindex: u32,
+}
+
+impl NextHop {
+    pub const fn is_known(&self) -> bool {
+        self.ifindex != 0
+    }
+}
+
+/// Value of `ROUTES`, a longest-prefix trie over `Be32`: how replies find the client.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// For an on-link prefix the destination address is zero: it is the client's own.
+    pub next_hop: NextHop,
+    /// 1: the prefix is on the link itself; 0: `next_hop` is a gateway or one known neighbour.
+    pub on_link: u32,
+}
+
+/// Value of `TRAFFIC`, one for each CPU and `BackendId`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub new_flows: u64,
+    pub packets_to_backend: u64,
+    pub bytes_to_backend: u64,
+    pub packets_to_client: u64,
+    pub bytes_to_client: u64,
+}
+
+/// The first cell of an inner map of `SLOTS` holds how many cells follow; each of those a `BackendId`.
+pub const SLOT_COUNT_CELL: u32 = 0;
+/// The largest slot table; 0 in its cells never appears.
+pub const MAX_SLOTS: u32 = 65_521;
+
+/// Source ports towards backends, inclusive. The gap is the kernel's own ephemeral range.
+pub const SNAT_PORTS_LOW: (u16, u16) = (1024, 32_767);
+pub const SNAT_PORTS_HIGH: (u16, u16) = (61_000, 65_535);
+
+/// Flow tables have a power of two of entries, two of them for each flow and twice the room that needs.
+pub const ENTRIES_PER_FLOW: u32 = 4;
+
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+
+const _: () = {
+    assert!(size_of::<Listen>() == 8);
+    assert!(size_of::<Service>() == 16);
+    assert!(size_of::<NextHop>() == 16);
+    assert!(size_of::<Backend>() == 40);
+    assert!(size_of::<Route>() == 20);
+    assert!(size_of::<Traffic>() == 40);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{Backend, Listen, Route, Service, Traffic};
+
+    // SAFETY: repr(C), made of integers only, no padding (sizes are asserted above).
+    unsafe impl aya::Pod for Listen {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Service {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Backend {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Route {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Traffic {}
+    // SAFETY: a transparent u32.
+    unsafe impl aya::Pod for crate::wire::Be32 {}
+}

@@ -1,0 +1,71 @@
+//! What the program does with a packet, and why: every reason but plain forwarding has a counter of its own.
+//!
+//! Forwarded packets are counted by backend in `TRAFFIC`.
+
+/// Index into `VERDICTS` and name of the counter: add at the end, never renumber within a layout version.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Reason { $($(#[$doc])* $variant,)+ }
+
+        impl Reason {
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// As `naru status` and metrics call it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Passed: another EtherType (ARP, IPv6, VLAN …).
+    NotIpv4 = "not_ipv4",
+    /// Passed: cut short or lying about its lengths; the host's stack knows what to do with it.
+    Malformed = "malformed",
+    /// Passed: an IP protocol other than TCP and UDP (ICMP, VRRP, IGMP …).
+    OtherProtocol = "other_protocol",
+    /// Passed: a fragment; ports are in the first one only.
+    Fragment = "fragment",
+    /// Passed: no flow of ours and no service listens there.
+    NotOurs = "not_ours",
+    /// Passed: for a service, but neither part of a known flow nor a clean SYN; the host answers it with RST.
+    UnknownFlow = "unknown_flow",
+    /// Dropped: its time to live ends here.
+    TtlExpired = "ttl_expired",
+    /// Dropped: a source address that cannot be a client (ours, multicast, broadcast, loopback, zero).
+    Martian = "martian",
+    /// Dropped: the service has no backend that may take new flows.
+    NoBackend = "no_backend",
+    /// Dropped: no neighbour known (yet) towards the backend or back to the client.
+    NextHopUnknown = "next_hop_unknown",
+    /// Dropped: no free source port towards the backend was found.
+    SnatPortsExhausted = "snat_ports_exhausted",
+    /// Dropped: no room for a new flow.
+    FlowTableFull = "flow_table_full",
+    /// Dropped: another CPU opened the same flow at the same moment; the sender's retry finds it.
+    FlowRace = "flow_race",
+}
+
+impl Reason {
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+
+    /// Passed to the host's stack, else dropped.
+    #[inline(always)]
+    pub const fn passes(self) -> bool {
+        (self as u32) <= (Self::UnknownFlow as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_end_where_drops_begin() {
+        assert!(Reason::UnknownFlow.passes());
+        assert!(!Reason::TtlExpired.passes());
+    }
+}
