@@ -1,1 +1,4 @@
+//! Naru's daemon as a library: `core` decides, `io` acts, `daemon` is the loop between them.
 
+pub mod core;
+pub mod io;

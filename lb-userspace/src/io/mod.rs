@@ -1,0 +1,1 @@
+//! Effects: what reads and changes the world outside. They never decide.
