@@ -1,1 +1,135 @@
+//! The lab's and the bench's XDP programs: `pass`, `sink`, `redirect`, `generator`; each as small as it can be.
+//!
+//! Nothing here is part of Naru: these stand around it, or beside it for comparison.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod bpf {
+    use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
+    use aya_ebpf::btf_maps::{Array, PerCpuArray};
+    use aya_ebpf::helpers::bpf_redirect;
+    use aya_ebpf::macros::{btf_map, xdp};
+    use aya_ebpf::programs::XdpContext;
+    use lb_common::wire::Be16;
+    use lb_tests_bpf::{HEADER_WORDS, Redirect, SINK_PORTS, Stream, Sunk, checksum, flow};
+
+    #[btf_map]
+    static REDIRECT: Array<Redirect, 1> = Array::new();
+    #[btf_map]
+    static STREAM: Array<Stream, 1> = Array::new();
+    /// Number of the flow that this CPU's generator sends next.
+    #[btf_map]
+    static NEXT_FLOW: PerCpuArray<u32, 1> = PerCpuArray::new();
+    #[btf_map]
+    static SUNK: PerCpuArray<Sunk, 1> = PerCpuArray::new();
+
+    /// A veth receives redirected frames only where its far end runs a program; this one does nothing else.
+    #[xdp]
+    pub fn pass(_: XdpContext) -> u32 {
+        XDP_PASS
+    }
+
+    /// Counts and drops UDP frames to `SINK_PORTS`; the host answers the rest (ARP, ping).
+    #[xdp]
+    pub fn sink(context: XdpContext) -> u32 {
+        const IPV4: Be16 = Be16::new(0x0800);
+        const UDP: u8 = 17;
+        let (Some(ether_type), Some(protocol), Some(port)) = (
+            at::<Be16>(&context, 12),
+            at::<u8>(&context, 23),
+            at::<Be16>(&context, 36),
+        ) else {
+            return XDP_PASS;
+        };
+        // SAFETY: `at` proved all three to lie within the frame.
+        let (ether_type, protocol, port) = unsafe { (*ether_type, *protocol, (*port).get()) };
+        if ether_type != IPV4 || protocol != UDP || port < SINK_PORTS.0 || port > SINK_PORTS.1 {
+            return XDP_PASS;
+        }
+        if let Some(sunk) = SUNK.get_ptr_mut(0) {
+            // SAFETY: a value of this CPU's own, and nothing interrupts the program on it.
+            let sunk = unsafe { &mut *sunk };
+            sunk.frames += 1;
+            sunk.bytes += (context.data_end() - context.data()) as u64;
+        }
+        XDP_DROP
+    }
+
+    /// The baseline: the least a program that forwards must do.
+    #[xdp]
+    pub fn redirect(context: XdpContext) -> u32 {
+        let (Some(frame), Some(redirect)) = (at(&context, 0), REDIRECT.get(0)) else {
+            return XDP_ABORTED;
+        };
+        write(frame, redirect.ether.words);
+        leave(redirect.ifindex)
+    }
+
+    /// Makes the frame it is run on the next one of `STREAM`. Frames come back as the last receiver left them, so
+    /// all headers are written each time.
+    #[xdp]
+    pub fn generator(context: XdpContext) -> u32 {
+        let (Some(frame), Some(stream), Some(next)) = (
+            at::<[u32; HEADER_WORDS]>(&context, 0),
+            STREAM.get(0),
+            NEXT_FLOW.get_ptr_mut(0),
+        ) else {
+            return XDP_ABORTED;
+        };
+        // SAFETY: a value of this CPU's own, and nothing interrupts the program on it.
+        let next = unsafe { &mut *next };
+        let number = *next;
+        *next = if number + 1 < stream.flows { number + 1 } else { 0 };
+
+        let (address, port) = flow(stream.first_source, number);
+        let (address, port) = (address.be, u32::from(port.be));
+        let (low, high) = (address & 0xffff, address >> 16);
+        let ip = u32::from(checksum(stream.ip_sum + low + high));
+        // RFC 768: a sum of zero travels as all ones.
+        let udp = match checksum(stream.udp_sum + low + high + port) {
+            0 => 0xffff,
+            sum => u32::from(sum),
+        };
+        let mut header = stream.header;
+        header[6] |= ip | low << 16;
+        header[7] |= high;
+        header[8] |= port << 16;
+        header[10] |= udp;
+        write(frame, header);
+        leave(stream.ifindex)
+    }
+
+    /// Volatile, because the compiler turns a plain copy into a call of a `memcpy` that goes byte by byte.
+    #[inline(always)]
+    fn write<const N: usize>(frame: *mut [u32; N], words: [u32; N]) {
+        for (offset, word) in words.into_iter().enumerate() {
+            // SAFETY: `at` proved all of them to lie within the frame.
+            unsafe { frame.cast::<u32>().add(offset).write_volatile(word) };
+        }
+    }
+
+    #[inline(always)]
+    fn leave(ifindex: u32) -> u32 {
+        // SAFETY: the helper reads nothing but its arguments.
+        unsafe { bpf_redirect(ifindex, 0) as u32 }
+    }
+
+    /// A pointer to the `T` at this offset, if the frame has all of it.
+    #[inline(always)]
+    fn at<T>(context: &XdpContext, offset: usize) -> Option<*mut T> {
+        let start = context.data() + offset;
+        (start + size_of::<T>() <= context.data_end()).then_some(start as *mut T)
+    }
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo) -> ! {
+        loop {}
+    }
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}
+
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}
