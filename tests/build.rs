@@ -1,0 +1,3 @@
+fn main() {
+    bpf_builder::build("lb-tests-bpf", "lab-xdp");
+}
