@@ -5,8 +5,8 @@ use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie};
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::btf_map;
 use lb_common::abi::{
-    Backend, BackendId, Listen, MAX_BACKENDS, MAX_LISTENS, MAX_ROUTES, MAX_SERVICES, MAX_SLOTS, Route, SLOT_COUNT_CELL,
-    Service, ServiceId,
+    Backend, BackendId, FLOW_FLAGS, Listen, MAX_BACKENDS, MAX_LISTENS, MAX_ROUTES, MAX_SERVICES, MAX_SLOTS, Route,
+    SLOT_COUNT_CELL, SLOT_FLAGS, Service, ServiceId,
 };
 use lb_common::decide::Tables;
 use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, TICK_SHIFT};
@@ -14,22 +14,17 @@ use lb_common::wire::Be32;
 
 use crate::count;
 
-/// BPF_F_MMAPABLE: page-aligned, so that an entry is one cache line, and the daemon reads it without a system call.
-const MMAPABLE: usize = 1 << 10;
-/// BPF_F_INNER_MAP: slot tables come in several sizes.
-const INNER_MAP: usize = 1 << 12;
-
 #[btf_map]
 static SERVICES: HashMap<Listen, Service, { MAX_LISTENS as usize }> = HashMap::new();
 #[btf_map]
-static SLOTS: ArrayOfMaps<Array<u32, { MAX_SLOTS as usize }, INNER_MAP>, { MAX_SERVICES as usize }> =
+static SLOTS: ArrayOfMaps<Array<u64, { MAX_SLOTS as usize }, { SLOT_FLAGS as usize }>, { MAX_SERVICES as usize }> =
     ArrayOfMaps::new();
 #[btf_map]
 static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
 #[btf_map]
 static ROUTES: LpmTrie<Be32, Route, { MAX_ROUTES as usize }> = LpmTrie::new();
 #[btf_map]
-static FLOWS: Array<FlowEntry, 1024, MMAPABLE> = Array::new();
+static FLOWS: Array<FlowEntry, 1024, { FLOW_FLAGS as usize }> = Array::new();
 
 /// Entries of `FLOWS` less one. Set at load; the verifier then knows it as a constant.
 #[unsafe(no_mangle)]
@@ -61,7 +56,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn slot(&self, service: ServiceId, hash: u64) -> Option<BackendId> {
         let table = SLOTS.get(u32::from(service))?;
-        let count = u64::from(*table.get(SLOT_COUNT_CELL)?);
+        let count = *table.get(SLOT_COUNT_CELL)?;
         // The bits that also choose the place in the flow table are as good as any other.
         let slot = (((hash >> 16) & 0xffff_ffff) * count >> 32) as u32;
         table.get(SLOT_COUNT_CELL + 1 + slot).map(|id| *id as BackendId)
