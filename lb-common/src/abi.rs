@@ -54,6 +54,22 @@ pub struct Backend {
     pub fingerprint: u64,
 }
 
+impl Backend {
+    /// An empty place.
+    pub const NOBODY: Self = Self {
+        address: Be32 { be: 0 },
+        snat: Be32 { be: 0 },
+        port: Be16 { be: 0 },
+        service: 0,
+        next_hop: NextHop {
+            ether: Ether { words: [0; 3] },
+            ifindex: 0,
+        },
+        unused: 0,
+        fingerprint: 0,
+    };
+}
+
 /// Where a frame leaves: its new Ethernet addresses and the interface; interface 0 means not known (yet).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +105,12 @@ pub struct Traffic {
     pub bytes_to_client: u64,
 }
 
-/// The first cell of an inner map of `SLOTS` holds how many cells follow; each of those a `BackendId`.
+/// BPF_F_MMAPABLE: page-aligned, so that an entry is one cache line, and the daemon reads it without a system call.
+pub const FLOW_FLAGS: u32 = 1 << 10;
+/// BPF_F_MMAPABLE, so that the daemon fills a table at once, and BPF_F_INNER_MAP, since they come in several sizes.
+pub const SLOT_FLAGS: u32 = 1 << 10 | 1 << 12;
+
+/// Slot tables are arrays of u64, the stride that arrays have anyway. The first cell of an inner map of `SLOTS` holds how many cells follow; each of those a `BackendId`.
 pub const SLOT_COUNT_CELL: u32 = 0;
 /// The largest slot table; 0 in its cells never appears.
 pub const MAX_SLOTS: u32 = 65_521;

@@ -1,9 +1,17 @@
 //! What the kernel's side and the daemon share; `no_std`, no allocation, no clock, no log.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(target_arch = "bpf", allow(internal_features))]
 
 #[cfg(test)]
 extern crate std;
 
 pub mod abi;
+pub mod checksum;
+pub mod decide;
+pub mod flow_table;
+pub mod open;
+pub mod parse;
+pub mod rewrite;
 pub mod verdict;
 pub mod wire;

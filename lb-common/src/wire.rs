@@ -121,10 +121,7 @@ mod tests {
         assert_eq!(ether.source(), [7, 8, 9, 10, 11, 12]);
         let bytes: [[u8; 4]; 3] = ether.words.map(u32::to_ne_bytes);
         assert_eq!(bytes.concat(), (1..=12).collect::<Vec<u8>>());
-        assert_eq!(
-            ether.towards([9; 6]),
-            Ether::new([9; 6], [7, 8, 9, 10, 11, 12])
-        );
+        assert_eq!(ether.towards([9; 6]), Ether::new([9; 6], [7, 8, 9, 10, 11, 12]));
     }
 
     #[test]

@@ -1,1 +1,4 @@
 //! Effects: what reads and changes the world outside. They never decide.
+
+pub mod bpf;
+pub mod flows;

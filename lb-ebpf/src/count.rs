@@ -1,0 +1,43 @@
+//! Counters, one set for each CPU: a plain addition, no event, no lock.
+
+use aya_ebpf::btf_maps::PerCpuArray;
+use aya_ebpf::macros::btf_map;
+use lb_common::abi::{BackendId, MAX_BACKENDS, Traffic};
+use lb_common::verdict::Reason;
+
+#[btf_map]
+static VERDICTS: PerCpuArray<u64, { Reason::COUNT as usize }> = PerCpuArray::new();
+#[btf_map]
+static TRAFFIC: PerCpuArray<Traffic, { MAX_BACKENDS as usize }> = PerCpuArray::new();
+
+#[inline(always)]
+pub fn stop(reason: Reason) {
+    if let Some(count) = VERDICTS.get_ptr_mut(reason as u32) {
+        // SAFETY: this CPU's own element, and the program is not preempted by itself.
+        unsafe { *count += 1 }
+    }
+}
+
+#[inline(always)]
+pub fn new_flow(backend: BackendId) {
+    if let Some(traffic) = TRAFFIC.get_ptr_mut(u32::from(backend)) {
+        // SAFETY: as above.
+        unsafe { (*traffic).new_flows += 1 }
+    }
+}
+
+#[inline(always)]
+pub fn packet(backend: BackendId, to_client: bool, bytes: u64) {
+    let Some(traffic) = TRAFFIC.get_ptr_mut(u32::from(backend)) else {
+        return;
+    };
+    // SAFETY: as above.
+    let traffic = unsafe { &mut *traffic };
+    if to_client {
+        traffic.packets_to_client += 1;
+        traffic.bytes_to_client += bytes;
+    } else {
+        traffic.packets_to_backend += 1;
+        traffic.bytes_to_backend += bytes;
+    }
+}

@@ -1,0 +1,304 @@
+//! The kernel's side: loads the XDP program on pinned maps, takes the planned actions, reads the state back.
+//!
+//! Decides nothing. It is the only writer of the maps but for the flow table, which the program writes too.
+
+mod attach;
+mod mapped;
+mod pins;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
+use lb_common::abi::{
+    Backend, BackendId, ENTRIES_PER_FLOW, Listen, MAX_BACKENDS, MAX_LISTENS, MAX_ROUTES, MAX_SERVICES, Route, Service,
+    ServiceId, Traffic,
+};
+use lb_common::flow_table::FlowEntry;
+use lb_common::verdict::Reason;
+use lb_common::wire::Be32;
+
+pub use self::mapped::MappedArray;
+use self::pins::{Pins, Shape};
+use super::flows::FlowTable;
+use crate::core::kernel::{Action, Attachment, KernelState};
+use crate::core::network::Prefix;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/naru-xdp"));
+
+const PROGRAM: &str = "naru";
+
+pub struct Kernel {
+    pins: Pins,
+    /// Owns the program.
+    object: Ebpf,
+    services: HashMap<MapData, Listen, Service>,
+    slots: Map,
+    backends: Array<MapData, Backend>,
+    routes: LpmTrie<MapData, Be32, Route>,
+    verdicts: PerCpuArray<MapData, u64>,
+    traffic: PerCpuArray<MapData, Traffic>,
+    flows: FlowTable,
+    attached: BTreeMap<u32, Attachment>,
+}
+
+impl Kernel {
+    /// Loads the program on the maps pinned below `pin_dir`, making those that are not there, and puts it in the
+    /// place of an older one wherever that is attached. Where this fails, what ran before goes on as it was.
+    pub fn open(pin_dir: &Path, max_flows: u32) -> Result<Self> {
+        let pins = Pins::open(pin_dir)?;
+        match Self::load(&pins, max_flows) {
+            Ok(object) => {
+                let mut kernel = Self::with_maps(pins, object)?;
+                kernel.replace_older()?;
+                Ok(kernel)
+            }
+            Err(error) => {
+                pins.remove_if_fresh()?;
+                Err(error)
+            }
+        }
+    }
+
+    fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf> {
+        for shape in SHAPES {
+            pins.check(shape)?;
+        }
+        let entries = match aya::maps::MapInfo::from_pin(pins.map("FLOWS")) {
+            Ok(pinned) => {
+                report_other_size(pinned.max_entries(), max_flows);
+                pinned.max_entries()
+            }
+            Err(_) => flow_entries(max_flows),
+        };
+        let mask = entries - 1;
+        let paths: Vec<_> = SHAPES.iter().map(|shape| (shape.name, pins.map(shape.name))).collect();
+        let mut loader = EbpfLoader::new();
+        for (name, path) in &paths {
+            loader.map_pin_path(name, path);
+        }
+        let mut object = loader
+            .map_max_entries("FLOWS", entries)
+            .override_global("FLOW_MASK", &mask, true)
+            .load(OBJECT)
+            .context("make the maps of the XDP program")?;
+        program(&mut object)
+            .load()
+            .context("load the XDP program into the kernel")?;
+        Ok(object)
+    }
+
+    fn with_maps(pins: Pins, mut object: Ebpf) -> Result<Self> {
+        let mut take = |name: &str| {
+            object
+                .take_map(name)
+                .with_context(|| format!("find map {name} in the object"))
+        };
+        let flows = take("FLOWS")?;
+        Ok(Self {
+            services: HashMap::try_from(take("SERVICES")?)?,
+            slots: take("SLOTS")?,
+            backends: Array::try_from(take("BACKENDS")?)?,
+            routes: LpmTrie::try_from(take("ROUTES")?)?,
+            verdicts: PerCpuArray::try_from(take("VERDICTS")?)?,
+            traffic: PerCpuArray::try_from(take("TRAFFIC")?)?,
+            flows: FlowTable::new(MappedArray::new(map_data(&flows)?)?),
+            attached: BTreeMap::new(),
+            pins,
+            object,
+        })
+    }
+
+    fn replace_older(&mut self) -> Result<()> {
+        for (ifindex, attachment) in attach::pinned(&self.pins.folder)? {
+            if attach::replace(program(&mut self.object), &self.pins.folder, ifindex, &attachment)? {
+                self.attached.insert(ifindex, attachment);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the maps and interfaces hold now.
+    pub fn snapshot(&self) -> Result<KernelState> {
+        let mut state = KernelState {
+            attached: self.attached.clone(),
+            ..KernelState::default()
+        };
+        for entry in self.services.iter() {
+            let (listen, service) = entry.context("read services")?;
+            state.listens.insert(listen, service);
+        }
+        for id in 1..MAX_BACKENDS {
+            let backend = self.backends.get(&id, 0).context("read backends")?;
+            if backend.fingerprint != 0 {
+                state.backends.insert(id as BackendId, backend);
+            }
+        }
+        for entry in self.routes.iter() {
+            let (key, route) = entry.context("read routes")?;
+            state.routes.insert(
+                Prefix {
+                    address: key.data().into(),
+                    length: key.prefix_len() as u8,
+                },
+                route,
+            );
+        }
+        let slots = ArrayOfMaps::<_, MapData>::try_from(&self.slots)?;
+        for id in 1..MAX_SERVICES {
+            if let Ok(table) = slots.get(&id, 0) {
+                let cells = mapped::cells(&table)?;
+                if cells.len() > 1 {
+                    state.slots.insert(
+                        id as ServiceId,
+                        cells[1..].iter().map(|cell| *cell as BackendId).collect(),
+                    );
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    pub fn apply(&mut self, action: &Action) -> Result<()> {
+        match action {
+            Action::PutRoute(prefix, route) => self.routes.insert(&route_key(prefix), route, 0).context("put a route"),
+            Action::RemoveRoute(prefix) => self.routes.remove(&route_key(prefix)).context("remove a route"),
+            Action::PutBackend(id, backend) => self
+                .backends
+                .set(u32::from(*id), backend, 0)
+                .with_context(|| format!("put backend {id}")),
+            Action::RemoveBackend(id) => self.remove_backend(*id),
+            Action::PutSlots(id, slots) => self.put_slots(*id, slots),
+            Action::RemoveSlots(id) => self.remove_slots(*id),
+            Action::PutListen(listen, service) => self
+                .services
+                .insert(listen, service, 0)
+                .with_context(|| format!("put listen {listen:?}")),
+            Action::RemoveListen(listen) => self
+                .services
+                .remove(listen)
+                .with_context(|| format!("remove listen {listen:?}")),
+            Action::Attach(ifindex, attachment) => {
+                attach::attach(program(&mut self.object), &self.pins.folder, *ifindex, attachment)?;
+                self.attached.insert(*ifindex, attachment.clone());
+                Ok(())
+            }
+            Action::Detach(ifindex) => {
+                let attachment = self.attached.get(ifindex).context("detach what is attached")?;
+                attach::detach(&self.pins.folder, *ifindex, attachment)?;
+                self.attached.remove(ifindex);
+                Ok(())
+            }
+        }
+    }
+
+    /// For a start that failed: takes away all pins it made, and with them its program.
+    pub fn undo_start(self) -> Result<()> {
+        self.pins.remove_if_fresh()
+    }
+
+    pub fn program_id(&mut self) -> Result<u32> {
+        Ok(program(&mut self.object).info()?.id())
+    }
+
+    /// Sums over all CPUs.
+    pub fn verdicts(&self) -> Result<BTreeMap<Reason, u64>> {
+        Reason::ALL
+            .iter()
+            .map(|reason| {
+                let values = self.verdicts.get(&(*reason as u32), 0).context("read verdicts")?;
+                Ok((*reason, values.iter().sum()))
+            })
+            .collect()
+    }
+
+    pub fn traffic(&self, id: BackendId) -> Result<Traffic> {
+        let values = self.traffic.get(&u32::from(id), 0).context("read traffic")?;
+        Ok(values.iter().fold(Traffic::default(), |sum, cpu| Traffic {
+            new_flows: sum.new_flows + cpu.new_flows,
+            packets_to_backend: sum.packets_to_backend + cpu.packets_to_backend,
+            bytes_to_backend: sum.bytes_to_backend + cpu.bytes_to_backend,
+            packets_to_client: sum.packets_to_client + cpu.packets_to_client,
+            bytes_to_client: sum.bytes_to_client + cpu.bytes_to_client,
+        }))
+    }
+
+    pub fn flows(&self) -> &FlowTable {
+        &self.flows
+    }
+
+    /// Its counters go too: the id may come to name another.
+    fn remove_backend(&mut self, id: BackendId) -> Result<()> {
+        let (index, nobody) = (u32::from(id), Backend::NOBODY);
+        self.backends
+            .set(index, nobody, 0)
+            .with_context(|| format!("remove backend {id}"))?;
+        let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow::Error::new(error).context(what))?;
+        let zeroes = PerCpuValues::try_from(vec![Traffic::default(); cpus])?;
+        self.traffic
+            .set(index, zeroes, 0)
+            .with_context(|| format!("clear the counters of backend {id}"))
+    }
+
+    /// The new table is whole before the program sees it.
+    fn put_slots(&mut self, id: ServiceId, slots: &[BackendId]) -> Result<()> {
+        let cells: Vec<u64> = std::iter::once(slots.len() as u64)
+            .chain(slots.iter().map(|id| u64::from(*id)))
+            .collect();
+        let table = mapped::slot_table(&cells)?;
+        ArrayOfMaps::<_, MapData>::try_from(&mut self.slots)?
+            .set(u32::from(id), &table, 0)
+            .with_context(|| format!("put the slots of service {id}"))
+    }
+
+    /// The library has no removal for this kind of map: an empty table serves nobody just as well.
+    fn remove_slots(&mut self, id: ServiceId) -> Result<()> {
+        self.put_slots(id, &[])
+    }
+}
+
+fn program(object: &mut Ebpf) -> &mut Xdp {
+    let program = object
+        .program_mut(PROGRAM)
+        .expect("the object has the program it is built from");
+    program.try_into().expect("the program is one for XDP")
+}
+
+fn map_data(map: &Map) -> Result<&MapData> {
+    match map {
+        Map::Array(data) => Ok(data),
+        other => anyhow::bail!("expected an array map, found {other:?}"),
+    }
+}
+
+fn route_key(prefix: &Prefix) -> Key<Be32> {
+    Key::new(u32::from(prefix.length), prefix.address.into())
+}
+
+fn flow_entries(max_flows: u32) -> u32 {
+    (max_flows * ENTRIES_PER_FLOW).next_power_of_two()
+}
+
+fn report_other_size(entries: u32, max_flows: u32) {
+    if entries != flow_entries(max_flows) {
+        tracing::warn!(
+            max_flows,
+            kept = entries / ENTRIES_PER_FLOW,
+            "the pinned flow table has another size and is kept, with its flows; it changes when the pins are removed"
+        );
+    }
+}
+
+const SHAPES: &[Shape] = &[
+    Shape::of::<Listen, Service>("SERVICES", Some(MAX_LISTENS)),
+    Shape::of::<u32, u32>("SLOTS", Some(MAX_SERVICES)),
+    Shape::of::<u32, Backend>("BACKENDS", Some(MAX_BACKENDS)),
+    Shape::of::<Key<Be32>, Route>("ROUTES", Some(MAX_ROUTES)),
+    Shape::of::<u32, FlowEntry>("FLOWS", None),
+    Shape::of::<u32, u64>("VERDICTS", Some(Reason::COUNT)),
+    Shape::of::<u32, Traffic>("TRAFFIC", Some(MAX_BACKENDS)),
+];

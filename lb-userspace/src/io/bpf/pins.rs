@@ -1,0 +1,144 @@
+//! The pin directory: on a bpf filesystem, held by one daemon, its maps of the layout this program expects.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use aya::maps::MapInfo;
+use lb_common::abi::LAYOUT_VERSION;
+use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::mount::{MountFlags, mount};
+
+const BPFFS: &str = "/sys/fs/bpf";
+const BPFFS_MAGIC: i64 = 0xcafe_4a11;
+
+/// What a pinned map has to look like before it is used: the kernel's side would read past a smaller value.
+pub struct Shape {
+    pub name: &'static str,
+    pub key_size: usize,
+    pub value_size: usize,
+    /// None: any size will do.
+    pub max_entries: Option<u32>,
+}
+
+impl Shape {
+    pub const fn of<K, V>(name: &'static str, max_entries: Option<u32>) -> Self {
+        Self {
+            name,
+            key_size: size_of::<K>(),
+            value_size: size_of::<V>(),
+            max_entries,
+        }
+    }
+}
+
+pub struct Pins {
+    /// `pin_dir/<layout version>`.
+    pub folder: PathBuf,
+    /// This start made the folder, so it may also take it away again.
+    pub fresh: bool,
+    _lock: File,
+}
+
+impl Pins {
+    pub fn open(pin_dir: &Path) -> Result<Self> {
+        ensure_bpffs(pin_dir)?;
+        make_private(pin_dir).with_context(|| format!("create pin_dir {}", pin_dir.display()))?;
+        let lock = File::open(pin_dir).with_context(|| format!("open pin_dir {}", pin_dir.display()))?;
+        if let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            if error == rustix::io::Errno::WOULDBLOCK {
+                bail!(
+                    "another naru runs on pin_dir {0}: it goes on undisturbed; stop it first, or give this one its own \
+                     [node] pin_dir and run_dir",
+                    pin_dir.display()
+                );
+            }
+            return Err(error).with_context(|| format!("lock pin_dir {}", pin_dir.display()));
+        }
+        let folder = pin_dir.join(format!("v{LAYOUT_VERSION}"));
+        let fresh = !folder.exists();
+        make_private(&folder).with_context(|| format!("create {}", folder.display()))?;
+        Ok(Self {
+            folder,
+            fresh,
+            _lock: lock,
+        })
+    }
+
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.folder.join(name.to_lowercase())
+    }
+
+    /// Refuses a pinned map that is not what this program was built for.
+    pub fn check(&self, shape: &Shape) -> Result<()> {
+        let path = self.map(shape.name);
+        if !path.exists() {
+            return Ok(());
+        }
+        let info = MapInfo::from_pin(&path).with_context(|| format!("read the pinned map {}", path.display()))?;
+        let found = (info.key_size() as usize, info.value_size() as usize);
+        let sizes_fit = shape.max_entries.is_none_or(|wanted| wanted == info.max_entries());
+        if found != (shape.key_size, shape.value_size) || !sizes_fit {
+            bail!(
+                "the pinned map {} has {} entries of {}+{} bytes where this naru wants {}+{}: another build made it; \
+                 what it serves goes on; to start anew, and lose its flows, `rm -r {}`",
+                path.display(),
+                info.max_entries(),
+                found.0,
+                found.1,
+                shape.key_size,
+                shape.value_size,
+                self.folder.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes back what a start that failed has made.
+    pub fn remove_if_fresh(&self) -> Result<()> {
+        if self.fresh {
+            fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn ensure_bpffs(pin_dir: &Path) -> Result<()> {
+    let existing = pin_dir
+        .ancestors()
+        .find(|folder| folder.exists())
+        .unwrap_or(Path::new("/"));
+    if is_bpffs(existing)? {
+        return Ok(());
+    }
+    if !pin_dir.starts_with(BPFFS) {
+        bail!(
+            "pin_dir {}: {} is not on a bpf filesystem; choose a folder below {BPFFS}, or mount one there: \
+             `mount -t bpf bpf {}`",
+            pin_dir.display(),
+            existing.display(),
+            existing.display()
+        );
+    }
+    mount(
+        "bpf",
+        BPFFS,
+        "bpf",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        c"mode=0700",
+    )
+    .with_context(|| format!("mount the bpf filesystem at {BPFFS}"))?;
+    tracing::info!(path = BPFFS, "mounted the bpf filesystem");
+    Ok(())
+}
+
+fn is_bpffs(folder: &Path) -> Result<bool> {
+    let found = statfs(folder).with_context(|| format!("look at the filesystem of {}", folder.display()))?;
+    Ok(found.f_type as i64 == BPFFS_MAGIC)
+}
