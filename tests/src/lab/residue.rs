@@ -53,17 +53,22 @@ impl Left {
     }
 }
 
-/// Removes what dead tests left; a lab's number begins with the pid of its test, and ours has made none yet.
+/// Removes what dead tests left; a lab's mark begins with the pid of its test, and ours has made none yet.
 pub fn remove_leftovers() {
     let own = std::process::id();
     let dead = |lab_id: &str| {
         let pid = lab_id.split('-').next().and_then(|pid| pid.parse::<u32>().ok());
-        pid.is_some_and(|pid| pid == own || !Path::new("/proc").join(pid.to_string()).exists())
+        pid.is_some_and(|pid| pid == own || !runs(pid))
     };
     for left in find(dead) {
         note(&format!("removing what a dead lab left: {left}"));
         left.remove();
     }
+}
+
+/// A zombie does not.
+fn runs(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
 /// What is left of one lab. It is removed, too: one careless case must not fail the next.
