@@ -1,1 +1,3 @@
+//! All integration cases, one binary.
 
+mod lab;
