@@ -50,7 +50,10 @@ const FIRST_PORT: u32 = 1024;
 #[inline(always)]
 pub const fn flow(first_source: u32, number: u32) -> (Be32, Be16) {
     let port = FIRST_PORT + number % PORTS_PER_SOURCE;
-    (Be32::new(first_source + number / PORTS_PER_SOURCE), Be16::new(port as u16))
+    (
+        Be32::new(first_source + number / PORTS_PER_SOURCE),
+        Be16::new(port as u16),
+    )
 }
 
 /// The checksum of 16-bit words of this sum (RFC 1071): folded and complemented.

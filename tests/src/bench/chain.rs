@@ -33,20 +33,32 @@ impl Chain {
         let role = |part: &str| format!("{name}-{part}");
         let client = lab.namespace(&role("client"))?;
         let lb = lab.namespace(&role("lb"))?;
-        let servers: Vec<_> = (1..=servers).map(|n| lab.namespace(&role(&format!("server{n}")))).collect::<Result<_>>()?;
+        let servers: Vec<_> = (1..=servers)
+            .map(|n| lab.namespace(&role(&format!("server{n}"))))
+            .collect::<Result<_>>()?;
 
         cable(&client, ("eth0", CLIENT_MAC), &lb, ("clients", CLIENTS_MAC))?;
-        client.ip(&format!("addr add 198.18.1.1/24 dev eth0\nroute add 198.18.0.0/15 via {LISTEN}"))?;
+        client.ip(&format!(
+            "addr add 198.18.1.1/24 dev eth0\nroute add 198.18.0.0/15 via {LISTEN}"
+        ))?;
         lb.ip(&format!("addr add {LISTEN}/24 dev clients"))?;
         lb.ip(&format!("neigh add 198.18.1.1 lladdr {} dev clients", mac(CLIENT_MAC)))?;
         for (number, server) in (1..).zip(&servers) {
             let port = server_port(number);
             let gateway = Ipv4Addr::new(198, 18, 1 + number, 254);
-            cable(&lb, (&port, server_side_mac(number)), server, ("eth0", server_mac(number)))?;
+            cable(
+                &lb,
+                (&port, server_side_mac(number)),
+                server,
+                ("eth0", server_mac(number)),
+            )?;
             lb.ip(&format!("addr add {gateway}/24 dev {port}"))?;
             for address in (1..=addresses).map(|index| server_address(number, index)) {
                 server.ip(&format!("addr add {address}/24 dev eth0"))?;
-                lb.ip(&format!("neigh add {address} lladdr {} dev {port}", mac(server_mac(number))))?;
+                lb.ip(&format!(
+                    "neigh add {address} lladdr {} dev {port}",
+                    mac(server_mac(number))
+                ))?;
             }
             server.ip(&format!("route add 198.18.1.0/24 via {gateway}"))?;
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::lab::{Lab, Naru, Namespace, Process, until};
+use crate::lab::{Lab, Namespace, Naru, Process, until};
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
@@ -66,7 +66,12 @@ impl Contender {
 }
 
 fn naru<'a>(lab: &Lab, lb: &'a Namespace, service: &Service) -> Result<Naru<'a>> {
-    let Service { protocol, listen, backends, max_flows } = service;
+    let Service {
+        protocol,
+        listen,
+        backends,
+        max_flows,
+    } = service;
     let backends: Vec<_> = backends.iter().map(|backend| format!("\"{backend}\"")).collect();
     let config = format!(
         "[node]\nmax_flows = {max_flows}\n\n[service.bench]\nlisten = \"{listen}\"\nprotocol = \"{protocol}\"\n\
@@ -85,8 +90,16 @@ fn naru<'a>(lab: &Lab, lb: &'a Namespace, service: &Service) -> Result<Naru<'a>>
 
 /// The usual recipe: each new connection goes to the next server, replies come back through here.
 fn nftables(lab: &Lab, lb: &Namespace, service: &Service) -> Result<()> {
-    let Service { protocol, listen, backends, .. } = service;
-    let servers = backends.iter().enumerate().map(|(slot, b)| format!("{slot} : {} . {}", b.ip(), b.port()));
+    let Service {
+        protocol,
+        listen,
+        backends,
+        ..
+    } = service;
+    let servers = backends
+        .iter()
+        .enumerate()
+        .map(|(slot, b)| format!("{slot} : {} . {}", b.ip(), b.port()));
     let rules = format!(
         "table ip bench {{
             chain prerouting {{
@@ -114,15 +127,25 @@ fn nftables(lab: &Lab, lb: &Namespace, service: &Service) -> Result<()> {
 
 fn haproxy(lab: &Lab, lb: &Namespace, service: &Service) -> Result<Process> {
     let Service { listen, backends, .. } = service;
-    let servers: String =
-        backends.iter().enumerate().map(|(index, backend)| format!("    server s{index} {backend} check\n")).collect();
+    let servers: String = backends
+        .iter()
+        .enumerate()
+        .map(|(index, backend)| format!("    server s{index} {backend} check\n"))
+        .collect();
     let text = format!(
-        "global\n    maxconn 20000\ndefaults\n    mode tcp\n    balance roundrobin\n    timeout connect 5s\n    \
+        "global\n    maxconn 4096\ndefaults\n    mode tcp\n    balance roundrobin\n    timeout connect 5s\n    \
          timeout client 1m\n    timeout server 1m\nlisten bench\n    bind {listen}\n{servers}"
     );
     let file = lab.folder().join(format!("{}.haproxy", lb.role()));
     fs::write(&file, text).context("write the HAProxy configuration")?;
     lb.sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
     let log = fs::File::create(lab.folder().join(format!("{}-haproxy.log", lb.role())))?;
-    Process::spawn(lb.command("haproxy").arg("-db").arg("-f").arg(&file).stdout(log.try_clone()?).stderr(log))
+    Process::spawn(
+        lb.command("haproxy")
+            .arg("-db")
+            .arg("-f")
+            .arg(&file)
+            .stdout(log.try_clone()?)
+            .stderr(log),
+    )
 }

@@ -27,7 +27,10 @@ pub fn ratio(samples: &[f64], base: &[f64]) -> f64 {
 /// A plain table: median and spread in `unit`, ratios to the rows called `bases`, then what the rows bring.
 pub fn table(rows: &[Row], unit: (&str, f64), bases: &[&str], more: &[&str]) -> String {
     let (unit, scale) = unit;
-    let bases: Vec<&Row> = bases.iter().filter_map(|base| rows.iter().find(|row| row.name == *base)).collect();
+    let bases: Vec<&Row> = bases
+        .iter()
+        .filter_map(|base| rows.iter().find(|row| row.name == *base))
+        .collect();
     let mut head = vec![String::new(), unit.to_owned(), "min–max".to_owned()];
     head.extend(bases.iter().map(|base| format!("of {}", base.name)));
     head.extend(more.iter().map(|&name| name.to_owned()));
@@ -37,7 +40,11 @@ pub fn table(rows: &[Row], unit: (&str, f64), bases: &[&str], more: &[&str]) -> 
         let (low, high) = scaled.fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
         let mut line = vec![row.name.to_owned(), number(median(&row.samples) / scale)];
         line.push(format!("{}–{}", number(low), number(high)));
-        line.extend(bases.iter().map(|base| format!("{:.2}", ratio(&row.samples, &base.samples))));
+        line.extend(
+            bases
+                .iter()
+                .map(|base| format!("{:.2}", ratio(&row.samples, &base.samples))),
+        );
         line.extend(row.more.iter().cloned());
         lines.push(line);
     }
@@ -45,11 +52,21 @@ pub fn table(rows: &[Row], unit: (&str, f64), bases: &[&str], more: &[&str]) -> 
 }
 
 fn number(value: f64) -> String {
-    if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+    if value >= 100.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.2}")
+    }
 }
 
 fn align(lines: &[Vec<String>]) -> String {
-    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
+    let width = |column: usize| {
+        lines
+            .iter()
+            .filter_map(|line| line.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
     let mut text = String::new();
     for line in lines {
         for (column, cell) in line.iter().enumerate() {
@@ -82,8 +99,17 @@ mod tests {
 
     #[test]
     fn a_table_has_a_line_for_each_contender_and_a_column_for_each_base() {
-        let row = |name, sample| Row { name, samples: vec![sample; 3], more: vec!["0 %".to_owned()] };
-        let text = table(&[row("fast", 2e6), row("slow", 5e5)], ("Mpps", 1e6), &["fast"], &["loss"]);
+        let row = |name, sample| Row {
+            name,
+            samples: vec![sample; 3],
+            more: vec!["0 %".to_owned()],
+        };
+        let text = table(
+            &[row("fast", 2e6), row("slow", 5e5)],
+            ("Mpps", 1e6),
+            &["fast"],
+            &["loss"],
+        );
         let slow = text.lines().find(|line| line.contains("slow")).unwrap();
         let cells: Vec<_> = slow.split_whitespace().collect();
         assert_eq!(cells, ["slow", "0.50", "0.50–0.50", "0.25", "0", "%"]);

@@ -7,7 +7,10 @@ use anyhow::{Context, Result};
 pub fn describe(runs: u32) -> Result<String> {
     let system = rustix::system::uname();
     let cpus = fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map(|(_, name)| name);
     Ok(format!(
         "{} x {}, kernel {}; veth pairs between namespaces, not a network card\n{runs} rounds, contenders in turns; \
          a figure is the median of the rounds, a ratio the median of the rounds' ratios",
@@ -28,7 +31,13 @@ impl Snapshot {
     pub fn take() -> Result<Self> {
         const STEAL: usize = 7;
         let text = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
-        let ticks: Vec<u64> = text.lines().next().into_iter().flat_map(str::split_whitespace).filter_map(|t| t.parse().ok()).collect();
+        let ticks: Vec<u64> = text
+            .lines()
+            .next()
+            .into_iter()
+            .flat_map(str::split_whitespace)
+            .filter_map(|t| t.parse().ok())
+            .collect();
         let load = fs::read_to_string("/proc/loadavg").context("read /proc/loadavg")?;
         Ok(Self {
             // User and nice contain the time of guests, which come after steal.

@@ -32,16 +32,20 @@ pub struct Options {
 
 /// Runs one bench, or all.
 pub fn run(only: Option<Bench>, options: &Options) -> Result<()> {
-    ensure!(rustix::process::geteuid().is_root(), "the bench makes network namespaces: it needs root");
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the bench makes network namespaces: it needs root"
+    );
     let before = machine::Snapshot::take()?;
     println!("{}", machine::describe(options.runs)?);
     let lab = Lab::new()?;
     for bench in Bench::value_variants() {
-        match bench {
-            _ if only.is_some_and(|only| only != *bench) => {}
-            Bench::Udp => udp::run(&lab, options)?,
-            Bench::Http => http::run(&lab, options)?,
-        }
+        let outcome = match bench {
+            _ if only.is_some_and(|only| only != *bench) => continue,
+            Bench::Udp => udp::run(&lab, options),
+            Bench::Http => http::run(&lab, options),
+        };
+        outcome.inspect_err(|_| lab.show_logs())?;
     }
     println!("\n{}", before.since()?);
     Ok(())

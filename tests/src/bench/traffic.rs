@@ -90,11 +90,22 @@ impl Programs {
         }
         let elapsed = start.elapsed();
         let mut received = self.received()?;
-        received.iter_mut().zip(&before).for_each(|(now, before)| *now -= before);
+        received
+            .iter_mut()
+            .zip(&before)
+            .for_each(|(now, before)| *now -= before);
         let all: u64 = received.iter().sum();
         let here = received.get(cpu).copied().unwrap_or(0);
-        ensure!(here == all, "{} of {all} frames were received on another CPU", all - here);
-        Ok(Sample { sent, received: all, elapsed })
+        ensure!(
+            here == all,
+            "{} of {all} frames were received on another CPU",
+            all - here
+        );
+        Ok(Sample {
+            sent,
+            received: all,
+            elapsed,
+        })
     }
 
     fn generate(&self, frames: u32) -> Result<()> {
@@ -138,7 +149,10 @@ pub fn stream(ether: Ether, ifindex: u32, first_source: Be32, listen: SocketAddr
 
     let (words, _) = bytes.as_chunks::<4>();
     let mut header = [0; HEADER_WORDS];
-    header.iter_mut().zip(words).for_each(|(word, bytes)| *word = u32::from_ne_bytes(*bytes));
+    header
+        .iter_mut()
+        .zip(words)
+        .for_each(|(word, bytes)| *word = u32::from_ne_bytes(*bytes));
     Stream {
         header,
         ip_sum,

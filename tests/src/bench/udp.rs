@@ -19,7 +19,7 @@ use super::traffic::{FRAME_LEN, Programs, Sample, stream};
 use crate::lab::{Lab, Namespace};
 
 const FLOWS: [u32; 3] = [100, 50_000, 1_000_000];
-const CONTENDERS: [Contender; 2] = [Contender::Redirect, Contender::Nftables];
+const CONTENDERS: [Contender; 3] = [Contender::Redirect, Contender::Naru, Contender::Nftables];
 /// A million flows need more source ports than one backend address offers.
 const BACKENDS: u8 = 64;
 const FIRST_SOURCE: u32 = u32::from_be_bytes([198, 18, 1, 2]);
@@ -40,11 +40,17 @@ pub fn run(lab: &Lab, options: &Options) -> Result<()> {
     let chains = CONTENDERS.map(|contender| Chain::new(lab, contender.name(), 1, BACKENDS));
     let chains = chains.into_iter().collect::<Result<Vec<_>>>()?;
     let cpu = last_cpu()?;
-    let rigs = CONTENDERS.iter().zip(&chains).map(|(contender, chain)| rig(lab, *contender, chain, cpu));
+    let rigs = CONTENDERS
+        .iter()
+        .zip(&chains)
+        .map(|(contender, chain)| rig(lab, *contender, chain, cpu));
     let mut rigs = rigs.collect::<Result<Vec<_>>>()?;
     let duration = Duration::from_secs(options.seconds.unwrap_or(DEFAULT_SECONDS));
     for flows in FLOWS {
-        println!("\nudp, {} byte frames, {flows} flows, CPU {cpu} only, {duration:?} each", FRAME_LEN + 4);
+        println!(
+            "\nudp, {} byte frames, {flows} flows, CPU {cpu} only, {duration:?} each",
+            FRAME_LEN + 4
+        );
         print!("{}", one_table(&mut rigs, flows, options.runs, duration)?);
     }
     Ok(())
@@ -61,17 +67,32 @@ fn one_table(rigs: &mut [Rig<'_>], flows: u32, runs: u32, duration: Duration) ->
         }
     }
     let base = nanoseconds(&samples[0]);
-    let rows: Vec<Row> = rigs.iter().zip(&samples).map(|(rig, samples)| row(rig.contender, samples, base)).collect();
+    let rows: Vec<Row> = rigs
+        .iter()
+        .zip(&samples)
+        .map(|(rig, samples)| row(rig.contender, samples, base))
+        .collect();
     let bases = [Contender::Redirect, Contender::Nftables].map(Contender::name);
-    Ok(figures::table(&rows, ("Mpps", 1e6), &bases, &["ns/frame", "over redirect", "lost"]))
+    Ok(figures::table(
+        &rows,
+        ("Mpps", 1e6),
+        &bases,
+        &["ns/frame", "over redirect", "lost"],
+    ))
 }
 
 fn row(contender: Contender, samples: &[Sample], base: f64) -> Row {
-    let (sent, received) = samples.iter().fold((0, 0), |(sent, received), s| (sent + s.sent, received + s.received));
+    let (sent, received) = samples
+        .iter()
+        .fold((0, 0), |(sent, received), s| (sent + s.sent, received + s.received));
     let lost = 100.0 * (1.0 - received as f64 / sent as f64);
     let ns = nanoseconds(samples);
     let more = vec![format!("{ns:.0}"), format!("{:+.0}", ns - base), format!("{lost:.2} %")];
-    Row { name: contender.name(), samples: samples.iter().map(Sample::per_second).collect(), more }
+    Row {
+        name: contender.name(),
+        samples: samples.iter().map(Sample::per_second).collect(),
+        more,
+    }
 }
 
 fn nanoseconds(samples: &[Sample]) -> f64 {
@@ -93,13 +114,21 @@ fn rig<'a>(lab: &Lab, contender: Contender, chain: &'a Chain, cpu: usize) -> Res
     }
     let ifindex = interface(&chain.client, "eth0")?;
     let running = contender.start(lab, &chain.lb, &service())?;
-    Ok(Rig { contender, chain, programs, cpu, ifindex, _running: running })
+    Ok(Rig {
+        contender,
+        chain,
+        programs,
+        cpu,
+        ifindex,
+        _running: running,
+    })
 }
 
 impl Rig<'_> {
     /// Makes every flow known: each sends its first frames, which cost more than all that follow.
     fn warm(&mut self, flows: u32) -> Result<()> {
-        self.send(flows, |programs, cpu| programs.send_frames(2 * u64::from(flows), cpu)).map(|_| ())
+        self.send(flows, |programs, cpu| programs.send_frames(2 * u64::from(flows), cpu))
+            .map(|_| ())
     }
 
     fn measure(&mut self, flows: u32, duration: Duration) -> Result<Sample> {
@@ -107,9 +136,22 @@ impl Rig<'_> {
     }
 
     fn send(&mut self, flows: u32, send: impl Fn(&Programs, usize) -> Result<Sample> + Sync) -> Result<Sample> {
-        let Self { contender, chain, programs, cpu, ifindex, .. } = self;
+        let Self {
+            contender,
+            chain,
+            programs,
+            cpu,
+            ifindex,
+            ..
+        } = self;
         let ether = Ether::new(CLIENTS_MAC, CLIENT_MAC);
-        programs.set_stream(stream(ether, *ifindex, Be32::new(FIRST_SOURCE), service().listen, flows))?;
+        programs.set_stream(stream(
+            ether,
+            *ifindex,
+            Be32::new(FIRST_SOURCE),
+            service().listen,
+            flows,
+        ))?;
         let sample = chain.client.inside(|| {
             pin(*cpu)?;
             send(programs, *cpu)
@@ -123,7 +165,9 @@ fn service() -> Service {
     Service {
         protocol: "udp",
         listen: SocketAddrV4::new(LISTEN, port),
-        backends: (1..=BACKENDS).map(|index| SocketAddrV4::new(server_address(1, index), backend_port)).collect(),
+        backends: (1..=BACKENDS)
+            .map(|index| SocketAddrV4::new(server_address(1, index), backend_port))
+            .collect(),
         max_flows: 1 << 20,
     }
 }
@@ -137,7 +181,10 @@ fn interface(namespace: &Namespace, name: &str) -> Result<u32> {
 /// The first CPU has most of the machine's other work.
 fn last_cpu() -> Result<usize> {
     let cpus = sched_getaffinity(None).context("read the CPU affinity")?;
-    (0..CpuSet::MAX_CPU).rev().find(|cpu| cpus.is_set(*cpu)).context("find a CPU")
+    (0..CpuSet::MAX_CPU)
+        .rev()
+        .find(|cpu| cpus.is_set(*cpu))
+        .context("find a CPU")
 }
 
 fn pin(cpu: usize) -> Result<()> {
@@ -152,7 +199,10 @@ struct Conntrack {
 }
 
 impl Conntrack {
-    const FILES: [&str; 2] = ["/proc/sys/net/netfilter/nf_conntrack_buckets", "/proc/sys/net/netfilter/nf_conntrack_max"];
+    const FILES: [&str; 2] = [
+        "/proc/sys/net/netfilter/nf_conntrack_buckets",
+        "/proc/sys/net/netfilter/nf_conntrack_max",
+    ];
     /// Two entries a flow, and half of it left empty.
     const SIZE: &str = "4194304";
 

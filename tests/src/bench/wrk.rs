@@ -38,12 +38,26 @@ pub struct Wrk<'a> {
 impl Wrk<'_> {
     pub fn run(&self, folder: &Path, seconds: u64) -> Result<Sample> {
         let target = self.targets.first().context("find a target")?;
-        let names: Vec<_> = self.targets.iter().map(|target| format!("\"{}\"", target.ip())).collect();
+        let names: Vec<_> = self
+            .targets
+            .iter()
+            .map(|target| format!("\"{}\"", target.ip()))
+            .collect();
         let script = folder.join(format!("{}.lua", self.client.role()));
-        fs::write(&script, format!("targets = {{ {} }}\nport = \"{}\"\n{SCRIPT}", names.join(", "), target.port()))?;
+        fs::write(
+            &script,
+            format!(
+                "targets = {{ {} }}\nport = \"{}\"\n{SCRIPT}",
+                names.join(", "),
+                target.port()
+            ),
+        )?;
 
-        let (threads, connections, url) =
-            (format!("-t{}", self.threads), format!("-c{}", self.connections), format!("http://{target}/"));
+        let (threads, connections, url) = (
+            format!("-t{}", self.threads),
+            format!("-c{}", self.connections),
+            format!("http://{target}/"),
+        );
         let (seconds, script) = (format!("-d{seconds}s"), script.to_string_lossy());
         let mut arguments = vec!["--latency", &threads, &connections, &seconds, "-s", &script];
         if !self.keep_alive {
@@ -56,13 +70,25 @@ impl Wrk<'_> {
 }
 
 fn parse(text: &str) -> Result<Sample> {
-    let after = |label: &str| text.lines().find_map(|line| line.trim().strip_prefix(label)).map(str::trim);
-    let latency = |share: &str| after(share).and_then(duration).with_context(|| format!("find latency {share}"));
+    let after = |label: &str| {
+        text.lines()
+            .find_map(|line| line.trim().strip_prefix(label))
+            .map(str::trim)
+    };
+    let latency = |share: &str| {
+        after(share)
+            .and_then(duration)
+            .with_context(|| format!("find latency {share}"))
+    };
     let sample = Sample {
         per_second: after("Requests/sec:").context("find requests/sec")?.parse()?,
         median: latency("50%")?,
         p99: latency("99%")?,
-        errors: [after("Socket errors:"), after("Non-2xx or 3xx responses:")].into_iter().flatten().map(numbers).sum(),
+        errors: [after("Socket errors:"), after("Non-2xx or 3xx responses:")]
+            .into_iter()
+            .flatten()
+            .map(numbers)
+            .sum(),
     };
     ensure!(sample.per_second > 0.0, "no request was answered");
     Ok(sample)
@@ -82,7 +108,9 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 fn numbers(text: &str) -> u64 {
-    text.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u64>().ok()).sum()
+    text.split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse::<u64>().ok())
+        .sum()
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ impl Lab {
         residue::pin_folder(&self.id, role)
     }
 
-    fn show_logs(&self) {
+    pub(crate) fn show_logs(&self) {
         let entries = fs::read_dir(&self.folder)
             .into_iter()
             .flatten()
