@@ -1,1 +1,4 @@
+//! All integration cases, one binary.
 
+mod flow_table;
+mod packets;

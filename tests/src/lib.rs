@@ -1,1 +1,3 @@
+//! Harnesses for the cases that need a network, a kernel or a stopwatch; the cases themselves are in `it/`.
 
+pub mod packets;
