@@ -200,20 +200,24 @@ pub fn suggest<'a>(
         return None;
     }
     let names: Vec<&str> = names.collect();
-    let nearest = names
-        .iter()
-        .map(|name| (strsim::osa_distance(wrong, name), *name))
-        .min();
-    match nearest {
-        None => None,
-        Some((distance, name)) if distance <= 1.max(wrong.chars().count() / 3) => {
-            Some(format!("did you mean `{name}`?"))
-        }
-        Some(_) if names.len() <= 20 => Some(format!("{what}: {}", names.join(", "))),
-        Some(_) => Some(format!(
+    match nearest(wrong, &names) {
+        Some(name) => Some(format!("did you mean `{name}`?")),
+        None if names.is_empty() => None,
+        None if names.len() <= 20 => Some(format!("{what}: {}", names.join(", "))),
+        None => Some(format!(
             "{what}: {} and {} more",
             names[..20].join(", "),
             names.len() - 20
         )),
     }
+}
+
+/// The name that was probably meant.
+pub fn nearest<'a>(wrong: &str, names: &[&'a str]) -> Option<&'a str> {
+    let length = wrong.chars().count();
+    let (distance, name) = names
+        .iter()
+        .map(|name| (strsim::osa_distance(wrong, name), *name))
+        .min()?;
+    (distance < length && distance <= 1.max(length / 3)).then_some(name)
 }

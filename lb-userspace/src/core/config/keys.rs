@@ -25,13 +25,20 @@ macro_rules! section {
                 fn read(item: &Item<'_>, reader: &mut Reader<'_, '_>) -> Option<Self> {
                     let known = [$(key_name(stringify!($key))),*];
                     let mut section = Self::default();
+                    let mut unknown = Vec::new();
                     for (key, value) in reader.table(item)? {
                         let name = key.get_ref().as_ref();
                         $(if name == key_name(stringify!($key)) {
                             section.$key = reader.within(name, |reader| Field::read(value, reader));
                             continue;
                         })*
-                        reader.unknown_key(key, &known);
+                        unknown.push((key, value));
+                    }
+                    for (key, value) in unknown {
+                        let meant = reader.unknown_key(key, &known);
+                        $(if meant == Some(key_name(stringify!($key))) {
+                            section.$key.absorb(value);
+                        })*
                     }
                     $($(reader.require(&section.$key, &item.span(), key_name(stringify!($key)), $example);)?)*
                     Some(section)

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Report, Span, subject, suggest};
+use super::diagnostic::{Report, Span, nearest, subject, suggest};
 
 pub type Item<'a> = Spanned<DeValue<'a>>;
 
@@ -17,6 +17,8 @@ pub trait Value: Sized {
     /// None: an error was reported.
     fn read(item: &Item<'_>, reader: &mut Reader<'_, '_>) -> Option<Self>;
     fn schema(generator: &mut SchemaGenerator) -> Schema;
+    /// More of this value stands under a misspelt key, which has been reported.
+    fn absorb(&mut self, _misspelt: &Item<'_>) {}
 }
 
 #[derive(Clone, Debug)]
@@ -54,12 +56,22 @@ impl<T> Field<T> {
 
 impl<T: Value> Field<T> {
     pub fn read(item: &Item<'_>, reader: &mut Reader<'_, '_>) -> Self {
-        T::read(item, reader).map_or(Self::Wrong, |value| {
-            Self::Given(At {
+        match T::read(item, reader) {
+            Some(value) => Self::Given(At {
                 value,
                 span: item.span(),
-            })
-        })
+            }),
+            None => Self::Wrong,
+        }
+    }
+
+    /// Keeps the consequences of a misspelt key from being reported as well.
+    pub fn absorb(&mut self, misspelt: &Item<'_>) {
+        match self {
+            Self::Absent => *self = Self::Wrong,
+            Self::Wrong => {}
+            Self::Given(at) => at.value.absorb(misspelt),
+        }
     }
 }
 
@@ -157,16 +169,18 @@ impl<'r, 'a> Reader<'r, 'a> {
         self.error(&item.span(), format!("must be {expected}, not {found}"), hint);
     }
 
-    pub fn unknown_key(&mut self, key: &Spanned<Cow<'_, str>>, known: &[&str]) {
+    /// Returns the key that was probably meant.
+    pub fn unknown_key(&mut self, key: &Spanned<Cow<'_, str>>, known: &[&'static str]) -> Option<&'static str> {
         let word = key.get_ref().as_ref();
         let what = if self.path.is_empty() { "section" } else { "key" };
         let hint = suggest(self.report, word, &format!("known {what}s"), known.iter().copied());
         self.error(&key.span(), format!("unknown {what} `{}`", word.escape_debug()), hint);
+        nearest(word, known)
     }
 
     pub fn unknown_word(&mut self, item: &Item<'_>, word: &str, known: &[&str]) {
         let hint = suggest(self.report, word, "one of", known.iter().copied());
-        self.error(&item.span(), format!("{word:?} is not one of its words"), hint);
+        self.error(&item.span(), format!("unknown value {word:?}"), hint);
     }
 
     pub fn require<T>(&mut self, field: &Field<T>, header: &Span, key: &str, example: &str) {

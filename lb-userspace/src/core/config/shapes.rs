@@ -108,6 +108,12 @@ impl<T: Value> Value for Sections<T> {
             "additionalProperties": false,
         })
     }
+
+    fn absorb(&mut self, misspelt: &Item<'_>) {
+        for (name, _) in misspelt.get_ref().as_table().into_iter().flatten() {
+            self.0.entry(name.get_ref().to_string()).or_insert(Field::Wrong);
+        }
+    }
 }
 
 impl Value for bool {

@@ -18,7 +18,11 @@ pub fn parse<'t>(text: &'t mut String, report: &mut Report<'_>) -> Spanned<DeTab
         let stop = errors.iter().find(|error| error.message().starts_with(STOPS));
         let Some(span) = stop.and_then(Error::span) else { break };
         let line = report.line(span.start);
-        report.damaged_line(&span, STOPS.to_owned(), Some("write key = value".to_owned()));
+        report.damaged_line(
+            &span,
+            "the key has no value".to_owned(),
+            Some("write key = value".to_owned()),
+        );
         let blank = " ".repeat(line.len());
         text.replace_range(line, &blank);
     }

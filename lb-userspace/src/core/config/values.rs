@@ -273,12 +273,15 @@ fn host_port(text: &str) -> Result<HostPort, Wrong> {
                 .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
     };
     let name = host.strip_suffix('.').unwrap_or(host);
-    // An address with a slip in it looks like a name, but no top-level domain is a number.
-    let is_number = name
+    // No top-level domain is a number, so this is an address with a slip in it.
+    if name
         .rsplit('.')
         .next()
-        .is_some_and(|last| last.bytes().all(|c| c.is_ascii_digit()));
-    if name.len() > 253 || is_number || !name.split('.').all(is_label) {
+        .is_some_and(|last| last.bytes().all(|c| c.is_ascii_digit()))
+    {
+        return Err(Wrong::new(format!("{host:?} is not an address")).hint("such as \"198.18.0.100:80\""));
+    }
+    if name.len() > 253 || !name.split('.').all(is_label) {
         return wrong(format!("{host:?} is neither an address nor a host name"));
     }
     match port.parse() {
