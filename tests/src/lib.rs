@@ -1,3 +1,4 @@
 //! Harnesses for the cases that need a network, a kernel or a stopwatch; the cases themselves are in `it/`.
 
+pub mod lab;
 pub mod packets;

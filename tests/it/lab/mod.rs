@@ -1,0 +1,3 @@
+//! Cases in the lab: each is an outcome that a user notices.
+
+mod harness;

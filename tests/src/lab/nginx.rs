@@ -1,0 +1,101 @@
+//! A real nginx as a backend: says its name in body and header, and has one big file for long transfers.
+
+use std::fs::{self, File};
+use std::net::SocketAddrV4;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Lab, Namespace, Process, Topology, backend_address, client, poll};
+
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// What `/big` holds: no two places alike, so that a client sees any byte that is lost, doubled or exchanged.
+pub static BIG_FILE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut state = 1_u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        Some(state)
+    };
+    std::iter::from_fn(next)
+        .take(1 << 19)
+        .flat_map(u32::to_be_bytes)
+        .collect()
+});
+
+pub struct Nginx {
+    _process: Process,
+}
+
+impl Nginx {
+    /// Serves on `address` and calls itself as its namespace is called; returns when it answers.
+    pub fn start(lab: &Lab, namespace: &Namespace, address: SocketAddrV4) -> Result<Self> {
+        let name = namespace.role();
+        let root = lab.folder().join("www");
+        if !root.exists() {
+            fs::create_dir(&root)?;
+            fs::write(root.join("big"), &*BIG_FILE).context("write the big file")?;
+        }
+        let folder = lab.folder().join(format!("{name}-nginx"));
+        fs::create_dir_all(&folder)?;
+        let config = folder.join("nginx.conf");
+        fs::write(
+            &config,
+            text(name, address, &folder.to_string_lossy(), &root.to_string_lossy()),
+        )?;
+
+        let log = lab.folder().join(format!("{name}-nginx.log"));
+        let mut command = namespace.command("nginx");
+        command
+            .arg("-e")
+            .arg(&log)
+            .arg("-c")
+            .arg(&config)
+            .stdout(File::create(&log)?)
+            .stderr(File::create(&log)?);
+        let mut process = Process::spawn(&mut command)?;
+        poll::until(READY_WITHIN, || {
+            let ended = process.ended()?;
+            ensure!(ended.is_none(), "nginx ended at once: {ended:?}");
+            namespace.inside(|| client::get(address, "/"))?.map(|_| ())
+        })
+        .with_context(|| format!("start nginx on {address}"))?;
+        Ok(Self { _process: process })
+    }
+
+    /// One on each backend of the network.
+    pub fn on_each(lab: &Lab, net: &Topology) -> Result<Vec<Self>> {
+        let backends = net.backends.iter().enumerate();
+        backends
+            .map(|(index, backend)| Self::start(lab, backend, backend_address(index)))
+            .collect()
+    }
+}
+
+/// One process: it is gone when it is killed, no worker lives on.
+fn text(name: &str, address: SocketAddrV4, folder: &str, root: &str) -> String {
+    format!(
+        "daemon off;
+master_process off;
+pid {folder}/pid;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000;
+    keepalive_timeout 300s;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen {address} backlog=4096;
+        root {root};
+        add_header X-Backend {name};
+        location = / {{ return 200 \"{name}\\n\"; }}
+    }}
+}}
+"
+    )
+}

@@ -1,0 +1,109 @@
+//! UDP: a server that answers each datagram with its name before it, and a client that counts the answers.
+
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Namespace, Tally, Topology, backend_address};
+
+const LOOK_UP: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(1);
+const LARGEST: usize = 1400;
+
+/// Answers until it is dropped.
+pub struct UdpEcho {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl UdpEcho {
+    pub fn start(namespace: &Namespace, address: SocketAddrV4) -> Result<Self> {
+        let socket = namespace
+            .inside(|| UdpSocket::bind(address))?
+            .with_context(|| format!("bind UDP {address}"))?;
+        socket.set_read_timeout(Some(LOOK_UP))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let name = namespace.role().to_owned();
+        let thread = thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || echo(&socket, &name, &stop)
+        });
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// One on each backend of the network.
+    pub fn on_each(net: &Topology) -> Result<Vec<Self>> {
+        let backends = net.backends.iter().enumerate();
+        backends
+            .map(|(index, backend)| Self::start(backend, backend_address(index)))
+            .collect()
+    }
+}
+
+impl Drop for UdpEcho {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn echo(socket: &UdpSocket, name: &str, stop: &AtomicBool) {
+    let mut question = [0; 2048];
+    while !stop.load(Ordering::Relaxed) {
+        // Timeouts, and ICMP errors about answers nobody waited for.
+        let Ok((length, from)) = socket.recv_from(&mut question) else {
+            continue;
+        };
+        let answer = [name.as_bytes(), b" ", &question[..length]].concat();
+        let _ = socket.send_to(&answer, from);
+    }
+}
+
+/// Asks `count` times from each of `sockets` sockets in turn, with datagrams of all sizes; each answer must be whole.
+/// A socket must be answered by one and the same backend.
+pub fn udp_exchange(namespace: &Namespace, target: SocketAddrV4, sockets: usize, count: usize) -> Result<Tally> {
+    namespace.inside(|| {
+        let mut tally = Tally::default();
+        for _ in 0..sockets {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            socket.connect(target)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            let mut first = None;
+            for round in 0..count {
+                let answer = ask(&socket, round).and_then(|backend| {
+                    let first = first.get_or_insert_with(|| backend.clone());
+                    ensure!(*first == backend, "answered by {backend}, before by {first}");
+                    Ok(backend)
+                });
+                tally.add(answer);
+            }
+        }
+        Ok(tally)
+    })?
+}
+
+fn ask(socket: &UdpSocket, round: usize) -> Result<String> {
+    let mut question = round.to_be_bytes().to_vec();
+    question.resize(8 + round * 97 % LARGEST, b'x');
+    socket.send(&question).context("send")?;
+    let mut answer = [0; 2048];
+    let length = socket.recv(&mut answer).context("receive")?;
+    let split = answer[..length]
+        .iter()
+        .position(|byte| *byte == b' ')
+        .context("an answer without a name")?;
+    ensure!(
+        answer[split + 1..length] == question,
+        "another answer than to what was asked"
+    );
+    Ok(String::from_utf8_lossy(&answer[..split]).into_owned())
+}
