@@ -1,3 +1,4 @@
+//! Builds the XDP program that this crate embeds.
 fn main() {
     bpf_builder::build("lb-ebpf", "naru-xdp");
 }

@@ -1,3 +1,5 @@
 //! All integration cases, one binary.
 
+mod flow_table;
 mod lab;
+mod packets;

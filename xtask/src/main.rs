@@ -1,1 +1,88 @@
-fn main() {}
+//! The project's own commands; `cargo xtask` without arguments lists them.
+//!
+//! Here is only the list: each command is a file of its own.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod apt;
+mod arch;
+mod bench;
+mod build;
+mod deny;
+mod lint;
+mod packages;
+mod privileged;
+mod progress;
+mod run;
+mod schema;
+mod setup;
+mod test;
+mod workspace;
+
+/// The commands of the Naru workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Find, or else install, the compiler and the linker for the XDP program
+    Setup,
+    /// Build everything
+    Build {
+        /// Optimised, as for a real host
+        #[arg(long)]
+        release: bool,
+    },
+    /// Show a load balancer at work on networks of its own; with --config, run the daemon on this host
+    Run {
+        /// Serve this configuration on this host
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Check the style, the lints, the dependencies and the architecture
+    Lint,
+    /// Check the rules of the architecture
+    Arch,
+    /// Run every test
+    Test,
+    /// Run the packet table: what the XDP program does with each kind of packet
+    Packet,
+    /// Run the lab: daemon, servers and clients on networks of their own
+    Lab {
+        /// Only the cases whose name contains this
+        filter: Option<String>,
+        /// Run them this many times, whatever fails
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        repeat: u32,
+    },
+    /// Measure, beside the alternatives
+    Bench {
+        /// Only this measurement
+        name: Option<String>,
+    },
+    /// Write the JSON Schema of the configuration file
+    Schema,
+}
+
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::Setup => setup::run(),
+        Task::Build { release } => build::run(release),
+        Task::Run { config } => run::run(config.as_deref()),
+        Task::Lint => lint::run(),
+        Task::Arch => arch::run(),
+        Task::Test => test::all(),
+        Task::Packet => test::packet(),
+        Task::Lab { filter, repeat } => test::lab(filter.as_deref(), repeat),
+        Task::Bench { name } => bench::run(name.as_deref()),
+        Task::Schema => schema::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

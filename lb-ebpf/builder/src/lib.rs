@@ -9,7 +9,9 @@ use std::{env, fs};
 
 mod toolchain;
 
-pub use toolchain::{Compiler, LINKER_VERSION, LLVM_MAJOR, NIGHTLY, Toolchain, find, find_compiler, find_linker};
+pub use toolchain::{
+    Compiler, LINKER_VERSION, LLVM_MAJOR, NIGHTLY, Toolchain, find, find_compiler, find_linker, workspace,
+};
 
 const TARGET: &str = "bpfel-unknown-none";
 

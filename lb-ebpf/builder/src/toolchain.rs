@@ -51,7 +51,7 @@ pub fn find_linker(workspace: &Path) -> Option<PathBuf> {
 }
 
 /// The workspace's root, from wherever in it cargo or a shell stands.
-pub(crate) fn workspace() -> Result<PathBuf, String> {
+pub fn workspace() -> Result<PathBuf, String> {
     let start = match env::var_os("CARGO_MANIFEST_DIR") {
         Some(folder) => PathBuf::from(folder),
         None => env::current_dir().map_err(|error| format!("read the current folder: {error}"))?,

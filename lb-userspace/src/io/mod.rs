@@ -1,4 +1,5 @@
 //! Effects: what reads and changes the world outside. They never decide.
 
 pub mod bpf;
+pub mod config_file;
 pub mod flows;

@@ -1,9 +1,40 @@
 //! The configuration as the rest of the daemon sees it: whole, checked, with defaults filled in.
 
+mod diagnostic;
+mod file;
+mod keys;
+mod reader;
+mod schema;
+mod sections;
+mod services;
+mod shapes;
+mod syntax;
+mod unavailable;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use schema::json_schema;
+
+use diagnostic::{Report, subject};
+use file::File;
+use reader::{Field, Reader, Value};
+
+use super::network::Network;
+
+/// A larger file is not a configuration.
+pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+const RUN_DIR: &str = "/run/naru";
+const PIN_DIR: &str = "/sys/fs/bpf/naru";
+const MAX_FLOWS: u32 = 262_144;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -57,4 +88,106 @@ pub struct Backend {
     pub address: SocketAddrV4,
     /// 0: no new flows.
     pub weight: u16,
+}
+
+/// A file without errors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    pub config: Config,
+    pub warnings: Vec<Diagnostic>,
+    /// What is to be said of a listen address if no interface has it.
+    unowned: Vec<(Ipv4Addr, Diagnostic)>,
+}
+
+impl Parsed {
+    /// Warnings about listens whose address is on no interface: nobody answers ARP for it.
+    pub fn unowned_listens(&self, network: &Network) -> Vec<&Diagnostic> {
+        let owned = |address| {
+            network
+                .links
+                .values()
+                .any(|link| link.addresses.iter().any(|(own, _)| own == address))
+        };
+        self.unowned
+            .iter()
+            .filter(|(address, _)| !owned(address))
+            .map(|(_, warning)| warning)
+            .collect()
+    }
+}
+
+/// `Err` holds every error of the file, and its warnings, in the file's order.
+pub fn parse(file_name: &str, text: &str) -> Result<Parsed, Vec<Diagnostic>> {
+    let mut report = Report::new(file_name, text);
+    let mut readable = text.to_owned();
+    let root = syntax::parse(&mut readable, &mut report);
+    unavailable::check(root.get_ref(), &mut report);
+    let root = toml::Spanned::new(root.span(), toml::de::DeValue::Table(root.into_inner()));
+    let file = File::read(&root, &mut Reader::new(&mut report)).unwrap_or_default();
+    sections::check(&file, &mut report);
+    let services = services::services(&file, &mut report);
+    let unowned = unowned(&file, &report);
+    let diagnostics = report.finish();
+    if diagnostics.iter().any(|found| found.severity == Severity::Error) {
+        return Err(diagnostics);
+    }
+    let services = services.expect("INVARIANT: a service that cannot be built has an error");
+    Ok(Parsed {
+        config: Config {
+            node: node(file.node),
+            services,
+        },
+        warnings: diagnostics,
+        unowned,
+    })
+}
+
+fn node(field: Field<file::Node>) -> Node {
+    let node = field.value().cloned().unwrap_or_default();
+    let interfaces = node
+        .interfaces
+        .value()
+        .map(|list| list.0.iter().map(|at| at.value.0.clone()).collect());
+    Node {
+        name: node.name.value().map(|name| name.0.clone()),
+        interfaces,
+        xdp: match node.xdp.value() {
+            Some(file::Xdp::Native) => Xdp::Native,
+            Some(file::Xdp::Generic) => Xdp::Generic,
+            Some(file::Xdp::Auto) | None => Xdp::Auto,
+        },
+        run_dir: node.run_dir.value().cloned().unwrap_or_else(|| RUN_DIR.into()),
+        pin_dir: node.pin_dir.value().cloned().unwrap_or_else(|| PIN_DIR.into()),
+        max_flows: node
+            .max_flows
+            .value()
+            .and_then(|flows| u32::try_from(flows.0).ok())
+            .unwrap_or(MAX_FLOWS),
+    }
+}
+
+fn unowned(file: &File, report: &Report<'_>) -> Vec<(Ipv4Addr, Diagnostic)> {
+    let mut unowned = Vec::new();
+    for (name, service) in file
+        .service
+        .value()
+        .into_iter()
+        .flat_map(|services| services.in_order())
+    {
+        for listen in service.value.listen.value().into_iter().flat_map(|list| &list.0) {
+            let IpAddr::V4(address) = listen.value.0.ip() else {
+                continue;
+            };
+            let message = format!(
+                "{}: {address} is on no interface, so nobody answers ARP for it",
+                subject("service", Some(name))
+            );
+            let hint = format!("`ip address add {address}/32 dev INTERFACE`, or a listen this host has");
+            unowned.push((
+                address,
+                report.diagnostic(Severity::Warning, &listen.span, message, Some(hint)),
+            ));
+        }
+    }
+    unowned
 }

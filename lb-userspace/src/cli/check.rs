@@ -1,0 +1,82 @@
+//! `naru check FILE`: is the file good? Exit 0 good, 1 errors, 2 unreadable.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::diagnostics;
+use crate::core::config::{Config, Diagnostic, Severity, parse};
+use crate::io::config_file;
+
+const ERRORS: u8 = 1;
+const UNREADABLE: u8 = 2;
+
+pub fn run(file: &Path, json: bool) -> ExitCode {
+    let name = file.display().to_string();
+    let text = match config_file::read(file) {
+        Ok(text) => text,
+        Err(error) => {
+            if json {
+                print_json(&[unreadable(name, error.to_string())]);
+            } else {
+                eprintln!("cannot read {name}: {error}");
+            }
+            return UNREADABLE.into();
+        }
+    };
+    let (found, config) = match parse(&name, &text) {
+        Ok(parsed) => (parsed.warnings, Some(parsed.config)),
+        Err(found) => (found, None),
+    };
+    if json {
+        print_json(&found);
+    } else {
+        diagnostics::print(&found, &text);
+        println!("{name}: {}", config.as_ref().map_or_else(|| errors(&found), good));
+    }
+    if config.is_some() {
+        ExitCode::SUCCESS
+    } else {
+        ERRORS.into()
+    }
+}
+
+fn good(config: &Config) -> String {
+    let backends = config.services.values().map(|service| service.backends.len()).sum();
+    format!(
+        "good: {}, {}",
+        count(config.services.len(), "service"),
+        count(backends, "backend")
+    )
+}
+
+fn errors(found: &[Diagnostic]) -> String {
+    count(
+        found.iter().filter(|found| found.severity == Severity::Error).count(),
+        "error",
+    )
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+fn unreadable(file: String, why: String) -> Diagnostic {
+    let message = format!("cannot be read: {why}");
+    Diagnostic {
+        file,
+        line: 1,
+        column: 1,
+        severity: Severity::Error,
+        message,
+        hint: None,
+        span: 0..0,
+    }
+}
+
+fn print_json(found: &[Diagnostic]) {
+    println!(
+        "{}",
+        serde_json::to_string_pretty(found).expect("strings and numbers are always JSON")
+    );
+}

@@ -1,0 +1,214 @@
+//! The file as it is written: every section and key of the contract, with its meaning.
+//!
+//! The sentences become the descriptions an editor shows. Whether the parts fit together is for `check`; what a
+//! key stands for when it is absent is for `check` and the parts that use it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::keys::{section, words};
+use super::shapes::{Int, List, OneOrMore, Sections, Weights};
+use super::values::{Datapoints, Endpoint, HostPort, Interface, Member, Name, Prefix, Threshold, Unicast};
+
+section! {
+    /// The configuration of one Naru node.
+    File {
+        /// This machine.
+        node: Node,
+        /// How the names of backends are resolved.
+        dns: Dns,
+        /// Addresses shared with another node.
+        vrrp: Sections<Vrrp>,
+        /// Ways to find out whether a backend can serve.
+        check: Sections<Check>,
+        /// Backends that services use by name.
+        backend: Sections<Backend>,
+        /// What is served, where and by whom.
+        service: Sections<Service>,
+        /// Rules that shift weights while a metric is too high.
+        alarm: Sections<Alarm>,
+        /// The status pages.
+        web: Web,
+    }
+}
+
+section! {
+    Node {
+        /// What this node is called in `naru status`; without it the host's name.
+        name: Name,
+        /// Interfaces the XDP program is attached to; without it those that reach the listens and backends.
+        interfaces: List<Interface>,
+        /// How the XDP program is attached: `auto` takes native where the driver has it, else generic.
+        xdp: Xdp,
+        /// Folder of the control socket; without it /run/naru.
+        run_dir: PathBuf,
+        /// Folder of the pinned maps, on a BPF file system; without it /sys/fs/bpf/naru.
+        pin_dir: PathBuf,
+        /// How many flows there is room for, 256 bytes each; without it 262144.
+        max_flows: Int<1024, 4_000_000>,
+    }
+}
+
+section! {
+    Dns {
+        /// Name servers, address:port; without it those of /etc/resolv.conf.
+        servers: List<SocketAddr>,
+        /// Answers are kept at least this long.
+        min_ttl: Duration,
+        /// Answers are kept at most this long.
+        max_ttl: Duration,
+    }
+}
+
+section! {
+    Vrrp {
+        /// Interface the addresses are on and the adverts are sent from.
+        interface (such as "\"eth0\""): Interface,
+        /// Virtual router id, the same on both nodes.
+        id (such as "51"): Int<1, 255>,
+        /// The node with the highest becomes master; 255 is for the owner of the addresses.
+        priority: Int<1, 255>,
+        /// Time between adverts.
+        interval: Duration,
+        /// Version of the protocol.
+        version: Int<2, 3>,
+        /// Whether this node takes over from a master of lower priority.
+        preempt: bool,
+        /// Addresses the master has, with their prefix length.
+        addresses (such as "[\"198.18.0.100/24\"]"): List<Prefix>,
+        /// Addresses of the other nodes, for unicast instead of multicast.
+        peers: List<Unicast>,
+        /// Services that change the priority while they are down.
+        track: List<Track>,
+    }
+}
+
+section! {
+    Track {
+        /// Name of the service.
+        service (such as "\"web\""): Name,
+        /// Added to the priority while the service is down.
+        weight (such as "-60"): Int<-254, 254>,
+    }
+}
+
+section! {
+    Check {
+        /// What is spoken with the backend.
+        r#type (such as "\"tcp\""): CheckType,
+        /// The role the database must have.
+        role: Role,
+        /// User to log in as.
+        user: String,
+        /// File that holds the password.
+        password_file: PathBuf,
+        /// Database to log in to.
+        database: String,
+        /// A replica further behind than this is down.
+        max_lag: Duration,
+        /// Path that is requested.
+        path: String,
+        /// Status codes that mean up.
+        expect: List<Int<100, 599>>,
+        /// Time between checks.
+        every: Duration,
+        /// A check that takes longer has failed.
+        timeout: Duration,
+        /// Failures in a row until a backend is down.
+        fall: Int<1, 100>,
+        /// Successes in a row until a backend is up.
+        rise: Int<1, 100>,
+    }
+}
+
+section! {
+    Backend {
+        /// Its address:port.
+        address: Endpoint,
+        /// Its name:port, re-resolved; every answer is a member.
+        host: HostPort,
+        /// Its SRV record, re-resolved.
+        srv: String,
+    }
+}
+
+section! {
+    Service {
+        /// Where clients connect to: an address:port or a list of them.
+        listen (such as "\"198.18.0.100:80\""): OneOrMore<Endpoint>,
+        /// Protocol of the listens and backends; without it tcp.
+        protocol: Protocol,
+        /// How packets reach the backends; without it nat.
+        mode: Mode,
+        /// How a new flow finds its backend; without it maglev.
+        algorithm: Algorithm,
+        /// Addresses the backends see; without it the one of the interface towards the backend.
+        snat: List<Unicast>,
+        /// Who serves: names of [backend.NAME], address:port or host:port.
+        backends (such as "[\"198.18.1.11:8080\"]"): List<Member>,
+        /// Shares of new flows, 0 to 1000 by backend, without it 1; 0 means no new flows.
+        weights: Weights,
+        /// Backends used only while no other is up.
+        backup: List<Member>,
+        /// A backend that came up reaches its weight over this time.
+        slow_start: Duration,
+        /// A flow without packets for this long is forgotten; without it 4h for tcp, 60s for udp.
+        idle_timeout: Duration,
+        /// Name of the [check.NAME] for its backends.
+        check: Name,
+        /// At most this many backends are used at once.
+        max_active: Int<1, 32767>,
+        /// What becomes of the flows of a backend that went down; without it drain.
+        on_down: OnDown,
+    }
+}
+
+section! {
+    Alarm {
+        /// Name of the service it watches.
+        service (such as "\"web\""): Name,
+        /// The backend it watches; without it all of the service.
+        backend: Member,
+        /// What is measured, per second where that makes sense.
+        metric (such as "\"new_flows\""): Metric,
+        /// A data point above this counts.
+        above (such as "500"): Threshold,
+        /// Length of a data point.
+        period: Duration,
+        /// How many of the last data points make it ring: "2 of 3".
+        datapoints: Datapoints,
+        /// What a data point without data counts as.
+        missing: Missing,
+        /// The weights of the service while it rings.
+        weights (such as "{ rack = 0, cloud = 100 }"): Weights,
+        /// It stops ringing after this long without a data point that counts.
+        clear_after: Duration,
+        /// The weights go back over this time.
+        ramp: Duration,
+    }
+}
+
+section! {
+    Web {
+        /// Address:port of /metrics and /stats.
+        listen (such as "\"127.0.0.1:8404\""): SocketAddr,
+    }
+}
+
+words! { Xdp { Auto = "auto", Native = "native", Generic = "generic", } }
+words! { CheckType { Tcp = "tcp", Http = "http", Https = "https", Postgres = "postgres", Mysql = "mysql", Exec = "exec", } }
+words! { Role { Primary = "primary", Replica = "replica", } }
+words! { Protocol { Tcp = "tcp", Udp = "udp", } }
+words! { Mode { Nat = "nat", DsrL2 = "dsr-l2", DsrIpip = "dsr-ipip", } }
+words! {
+    Algorithm {
+        Maglev = "maglev",
+        RoundRobin = "round-robin",
+        LeastConnections = "least-connections",
+        Source = "source",
+    }
+}
+words! { OnDown { Drain = "drain", Reset = "reset", } }
+words! { Metric { NewFlows = "new_flows", ActiveFlows = "active_flows", Packets = "packets", Bytes = "bytes", } }
+words! { Missing { Ok = "ok", Breaching = "breaching", Ignore = "ignore", } }

@@ -1,0 +1,251 @@
+//! Whether the sections other than services fit together, each and with the rest of the file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::diagnostic::{Report, Span, subject, suggest};
+use super::file::{Alarm, Backend, Check, CheckType, Dns, File, Node, Service, Vrrp};
+use super::reader::{At, Field};
+use super::services::{check_weights, member_names};
+use super::shapes::Sections;
+use super::values::Name;
+
+/// A Unix socket's path is 107 bytes at most, and `/naru.sock` is added to the folder.
+const LONGEST_RUN_DIR: usize = 107 - "/naru.sock".len();
+const SLOWEST_V3: Duration = Duration::from_millis(40_950);
+const SLOWEST_V2: Duration = Duration::from_secs(255);
+
+pub fn check(file: &File, report: &mut Report<'_>) {
+    if let Some(node) = file.node.value() {
+        check_node(node, report);
+    }
+    if let Some(dns) = file.dns.value() {
+        check_dns(dns, report);
+    }
+    each("vrrp", &file.vrrp, |who, vrrp| {
+        check_vrrp(who, &vrrp.value, file, report)
+    });
+    check_vrrp_ids(file, report);
+    each("check", &file.check, |who, check| {
+        check_check(who, &check.value, report)
+    });
+    each("backend", &file.backend, |who, backend| {
+        check_backend(who, backend, report)
+    });
+    each("service", &file.service, |who, service| {
+        check_exists(who, "check", &service.value.check, &file.check, report);
+    });
+    each("alarm", &file.alarm, |who, alarm| {
+        check_alarm(who, &alarm.value, file, report)
+    });
+}
+
+fn each<T>(section: &str, sections: &Field<Sections<T>>, mut check: impl FnMut(&str, &At<T>)) {
+    for (name, section_of_name) in sections.value().into_iter().flat_map(Sections::in_order) {
+        check(&subject(section, Some(name)), section_of_name);
+    }
+}
+
+/// Complains about a name that is not that of a section.
+fn check_exists<T>(who: &str, what: &str, name: &Field<Name>, all: &Field<Sections<T>>, report: &mut Report<'_>) {
+    let Some(At {
+        value: Name(name),
+        span,
+    }) = name.given()
+    else {
+        return;
+    };
+    let names: Vec<&str> = match all {
+        Field::Wrong => return,
+        Field::Absent => Vec::new(),
+        Field::Given(sections) => sections.value.names().collect(),
+    };
+    if !names.contains(&name.as_str()) {
+        let hint = suggest(report, name, &format!("defined {what}s"), names.into_iter());
+        let hint = hint.unwrap_or_else(|| format!("add [{what}.{name}]"));
+        report.error(span, format!("{who}: {what} {name:?} is not defined"), hint);
+    }
+}
+
+fn check_node(node: &Node, report: &mut Report<'_>) {
+    let is_long = |path: &Path| path.as_os_str().len() > LONGEST_RUN_DIR;
+    if let Some(run_dir) = node.run_dir.given().filter(|run_dir| is_long(&run_dir.value)) {
+        let hint = format!("{LONGEST_RUN_DIR} bytes at most");
+        report.error(&run_dir.span, "[node]: run_dir: too long for the socket in it", hint);
+    }
+    let interfaces = node.interfaces.value().into_iter().flat_map(|list| &list.0);
+    let mut seen = BTreeMap::new();
+    for interface in interfaces {
+        if let Some(first) = seen.insert(&interface.value.0, &interface.span) {
+            let message = format!("[node]: interface {:?} is listed twice", interface.value.0);
+            report.error(
+                &interface.span,
+                message,
+                format!("first given at {}", report.place(first)),
+            );
+        }
+    }
+}
+
+fn check_dns(dns: &Dns, report: &mut Report<'_>) {
+    if let (Some(min), Some(max)) = (dns.min_ttl.value(), dns.max_ttl.given())
+        && max.value < *min
+    {
+        report.error(
+            &max.span,
+            "[dns]: max_ttl is shorter than min_ttl",
+            "swap them".to_owned(),
+        );
+    }
+}
+
+fn check_vrrp(who: &str, vrrp: &Vrrp, file: &File, report: &mut Report<'_>) {
+    if let Some(interval) = vrrp.interval.given() {
+        let version = vrrp.version.value().map_or(3, |version| version.0);
+        let (step, slowest, rule) = match version {
+            2 => (
+                Duration::from_secs(1),
+                SLOWEST_V2,
+                "version 2 takes whole seconds, 1s to 255s",
+            ),
+            _ => (
+                Duration::from_millis(10),
+                SLOWEST_V3,
+                "a multiple of 10ms, 10ms to 40950ms",
+            ),
+        };
+        let is_whole = interval.value.as_millis().is_multiple_of(step.as_millis());
+        if !is_whole || interval.value > slowest {
+            report.error(
+                &interval.span,
+                format!("{who}: this interval cannot be sent"),
+                rule.to_owned(),
+            );
+        }
+    }
+    let addresses = vrrp.addresses.value().into_iter().flat_map(|list| &list.0);
+    let addresses = addresses.map(|address| (&address.span, address.value.0));
+    let peers = vrrp.peers.value().into_iter().flat_map(|list| &list.0);
+    let mut all = addresses.chain(peers.map(|peer| (&peer.span, peer.value.0)));
+    if let Some((_, first)) = all.next()
+        && let Some((span, _)) = all.find(|(_, address)| address.is_ipv4() != first.is_ipv4())
+    {
+        let hint = "use one [vrrp] for each".to_owned();
+        report.error(span, format!("{who}: mixes IPv4 and IPv6"), hint);
+    }
+    for track in vrrp.track.value().into_iter().flat_map(|list| &list.0) {
+        check_exists(
+            &format!("{who}: track"),
+            "service",
+            &track.value.service,
+            &file.service,
+            report,
+        );
+    }
+}
+
+fn check_vrrp_ids(file: &File, report: &mut Report<'_>) {
+    let mut seen: BTreeMap<(&str, i64), Span> = BTreeMap::new();
+    for (name, section) in file.vrrp.value().into_iter().flat_map(Sections::in_order) {
+        let (Some(interface), Some(id)) = (section.value.interface.value(), section.value.id.given()) else {
+            continue;
+        };
+        if let Some(first) = seen.insert((&interface.0, id.value.0), id.span.clone()) {
+            let message = format!(
+                "{}: id {} is taken on {}",
+                subject("vrrp", Some(name)),
+                id.value.0,
+                interface.0
+            );
+            report.error(&id.span, message, format!("first given at {}", report.place(&first)));
+        }
+    }
+}
+
+fn check_check(who: &str, check: &Check, report: &mut Report<'_>) {
+    if let (Some(every), Some(timeout)) = (check.every.value(), check.timeout.given())
+        && *every < timeout.value
+    {
+        let hint = "a timeout is at most `every`".to_owned();
+        report.error(&timeout.span, format!("{who}: timeout is longer than every"), hint);
+    }
+    let Some(kind) = check.r#type.value() else { return };
+    let http = matches!(kind, CheckType::Http | CheckType::Https);
+    let database = matches!(kind, CheckType::Postgres | CheckType::Mysql);
+    let keys = [
+        ("path", span(&check.path), http, "http and https"),
+        ("expect", span(&check.expect), http, "http and https"),
+        ("role", span(&check.role), database, "postgres and mysql"),
+        ("user", span(&check.user), database, "postgres and mysql"),
+        (
+            "password_file",
+            span(&check.password_file),
+            database,
+            "postgres and mysql",
+        ),
+        ("database", span(&check.database), database, "postgres and mysql"),
+        ("max_lag", span(&check.max_lag), database, "postgres and mysql"),
+    ];
+    for (key, span, belongs, kinds) in keys {
+        if let (Some(span), false) = (span, belongs) {
+            report.error(
+                span,
+                format!("{who}: a check of this type has no {key}"),
+                format!("it is for {kinds}"),
+            );
+        }
+    }
+}
+
+fn span<T>(field: &Field<T>) -> Option<&Span> {
+    field.given().map(|at| &at.span)
+}
+
+fn check_backend(who: &str, backend: &At<Backend>, report: &mut Report<'_>) {
+    let Backend { address, host, srv } = &backend.value;
+    let given = [address.is_absent(), host.is_absent(), srv.is_absent()]
+        .iter()
+        .filter(|absent| !**absent)
+        .count();
+    if given == 0 && !report.may_have_lost_keys(&backend.span) {
+        report.error(
+            &backend.span,
+            format!("{who}: `address` is missing"),
+            "add address = \"198.18.1.11:8080\"".to_owned(),
+        );
+    }
+    if given > 1 {
+        let hint = "remove all but one".to_owned();
+        report.error(
+            &backend.span,
+            format!("{who}: has more than one of address, host and srv"),
+            hint,
+        );
+    }
+}
+
+fn check_alarm(who: &str, alarm: &Alarm, file: &File, report: &mut Report<'_>) {
+    check_exists(who, "service", &alarm.service, &file.service, report);
+    let Some(names) = watched(alarm, file).and_then(member_names) else {
+        return;
+    };
+    if let Some(backend) = alarm.backend.given()
+        && !names.contains(&backend.value.to_string())
+    {
+        let name = backend.value.to_string();
+        let hint = suggest(report, &name, "its backends", names.iter().map(String::as_str));
+        report.error(
+            &backend.span,
+            format!("{who}: {name:?} is not a backend of the service"),
+            hint,
+        );
+    }
+    if let Some(weights) = alarm.weights.given() {
+        check_weights(who, weights, &names, report);
+    }
+}
+
+fn watched<'a>(alarm: &Alarm, file: &'a File) -> Option<&'a Service> {
+    file.service.value()?.0.get(&alarm.service.value()?.0)?.value()
+}

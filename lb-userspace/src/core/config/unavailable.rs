@@ -1,0 +1,163 @@
+//! What the file may say although this version of Naru cannot do it yet: one row for each.
+//!
+//! Building a capability ends with removing its row.
+
+use std::net::{IpAddr, SocketAddr};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Report, Span, subject};
+use super::reader::NAMED_SECTIONS;
+use super::values::{self, Member};
+
+struct Row {
+    section: &'static str,
+    /// None: the whole section.
+    key: Option<&'static str>,
+    when: When,
+    /// Begins the sentence.
+    what: &'static str,
+}
+
+enum When {
+    Given,
+    Word(&'static str),
+    MoreThanOne,
+    Ipv6,
+    HostName,
+}
+
+const ROWS: &[Row] = &[
+    section("dns", "resolving the names of backends is"),
+    section("vrrp", "VRRP is"),
+    section("check", "health checks are"),
+    section("alarm", "alarms are"),
+    section("web", "the status pages are"),
+    key("backend", "address", When::Ipv6, "IPv6 is"),
+    key("backend", "host", When::Given, "resolving the names of backends is"),
+    key("backend", "srv", When::Given, "resolving the names of backends is"),
+    key("service", "listen", When::Ipv6, "IPv6 is"),
+    key("service", "backends", When::Ipv6, "IPv6 is"),
+    key(
+        "service",
+        "backends",
+        When::HostName,
+        "resolving the names of backends is",
+    ),
+    key("service", "check", When::Given, "health checks are"),
+    key("service", "mode", When::Word("dsr-l2"), "\"dsr-l2\" is"),
+    key("service", "mode", When::Word("dsr-ipip"), "\"dsr-ipip\" is"),
+    key("service", "algorithm", When::Word("round-robin"), "\"round-robin\" is"),
+    key(
+        "service",
+        "algorithm",
+        When::Word("least-connections"),
+        "\"least-connections\" is",
+    ),
+    key("service", "algorithm", When::Word("source"), "\"source\" is"),
+    key("service", "snat", When::Ipv6, "IPv6 is"),
+    key("service", "snat", When::MoreThanOne, "more than one address is"),
+    key("service", "max_active", When::Given, "a limit of active backends is"),
+    key("service", "on_down", When::Word("reset"), "resetting flows is"),
+    key("service", "backup", When::Given, "backup backends are"),
+    key("service", "slow_start", When::Given, "slow start is"),
+];
+
+const fn section(section: &'static str, what: &'static str) -> Row {
+    Row {
+        section,
+        key: None,
+        when: When::Given,
+        what,
+    }
+}
+
+const fn key(section: &'static str, key: &'static str, when: When, what: &'static str) -> Row {
+    Row {
+        section,
+        key: Some(key),
+        when,
+        what,
+    }
+}
+
+pub fn check(root: &DeTable<'_>, report: &mut Report<'_>) {
+    for row in ROWS {
+        let Some(section) = root.get(row.section) else { continue };
+        for (name, section) in instances(row.section, section) {
+            match (row.key, name) {
+                (None, Some(name)) => complain(&section.span(), &format!("[{}.{name}]", row.section), row.what, report),
+                (None, None) => complain(&section.span(), &format!("[{}]", row.section), row.what, report),
+                (Some(key), name) => {
+                    let Some(table) = section.get_ref().as_table() else {
+                        continue;
+                    };
+                    let Some((key, value)) = table.get_key_value(key) else {
+                        continue;
+                    };
+                    if let Some(span) = row.when.applies(&key.span(), value) {
+                        complain(
+                            &span,
+                            &format!("{}: {}", subject(row.section, name), key.get_ref()),
+                            row.what,
+                            report,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The section itself, or those of its name where there are many.
+fn instances<'t, 'i>(
+    section: &str,
+    value: &'t Spanned<DeValue<'i>>,
+) -> Vec<(Option<&'t str>, &'t Spanned<DeValue<'i>>)> {
+    if !NAMED_SECTIONS.contains(&section) {
+        return vec![(None, value)];
+    }
+    let named = value.get_ref().as_table().into_iter().flatten();
+    named
+        .map(|(name, value)| (Some(name.get_ref().as_ref()), value))
+        .collect()
+}
+
+fn complain(span: &Span, who: &str, what: &str, report: &mut Report<'_>) {
+    report.error(
+        span,
+        format!("{who}: {what} not available in this version of Naru yet; remove it to run"),
+        None,
+    );
+}
+
+impl When {
+    /// Where to complain.
+    fn applies(&self, key: &Span, value: &Spanned<DeValue<'_>>) -> Option<Span> {
+        let matches = |text: &str| match self {
+            Self::Word(word) => text == *word,
+            Self::Ipv6 => is_ipv6(text),
+            Self::HostName => matches!(values::member(text), Ok(Member::Host(_))),
+            Self::Given | Self::MoreThanOne => false,
+        };
+        let elements = value.get_ref().as_array();
+        match self {
+            Self::Given => Some(key.clone()),
+            Self::MoreThanOne => elements?.get(1).map(Spanned::span),
+            Self::Word(_) | Self::Ipv6 | Self::HostName => {
+                let mut all = std::iter::once(value).chain(elements.into_iter().flatten());
+                all.find(|item| item.get_ref().as_str().is_some_and(matches))
+                    .map(Spanned::span)
+            }
+        }
+    }
+}
+
+fn is_ipv6(text: &str) -> bool {
+    let address = text
+        .parse::<SocketAddr>()
+        .map(|address| address.ip())
+        .or_else(|_| text.parse::<IpAddr>());
+    address.is_ok_and(|address| address.is_ipv6())
+}

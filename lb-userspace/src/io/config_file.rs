@@ -1,0 +1,87 @@
+//! The configuration file on disk. What it says is for `core::config`.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+use crate::core::config::MAX_FILE_BYTES;
+
+/// Completes the sentence "cannot read FILE: ".
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("it does not exist")]
+    Missing,
+    #[error("permission denied")]
+    Denied,
+    #[error("it is a folder")]
+    Folder,
+    #[error("it is larger than 1 MiB")]
+    TooLarge,
+    #[error("it is not text: line {line} is not UTF-8")]
+    NotText { line: usize },
+    #[error(transparent)]
+    Other(io::Error),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => Self::Missing,
+            ErrorKind::PermissionDenied => Self::Denied,
+            ErrorKind::IsADirectory => Self::Folder,
+            _ => Self::Other(error),
+        }
+    }
+}
+
+/// Never holds more of the file than is allowed, however large it is.
+pub fn read(path: &Path) -> Result<String, ReadError> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(ReadError::TooLarge);
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        ReadError::NotText {
+            line: 1 + valid.iter().filter(|byte| **byte == b'\n').count(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_file(bytes: &[u8]) -> Result<String, String> {
+        let path = std::env::temp_dir().join(format!("naru-config-file-{}-{}", std::process::id(), bytes.len()));
+        std::fs::write(&path, bytes).unwrap();
+        let text = read(&path).map_err(|error| error.to_string());
+        std::fs::remove_file(&path).unwrap();
+        text
+    }
+
+    #[test]
+    fn says_why_a_file_cannot_be_read() {
+        let largest = vec![b'#'; usize::try_from(MAX_FILE_BYTES).unwrap()];
+        assert_eq!(in_file(&largest).map(|text| text.len()), Ok(largest.len()));
+        assert_eq!(
+            in_file(&[largest, vec![b'#']].concat()),
+            Err("it is larger than 1 MiB".to_owned())
+        );
+        assert_eq!(
+            in_file(b"a = 1\nb = \xff\n"),
+            Err("it is not text: line 2 is not UTF-8".to_owned())
+        );
+        assert_eq!(in_file(b""), Ok(String::new()));
+        assert_eq!(read(&std::env::temp_dir()).unwrap_err().to_string(), "it is a folder");
+        assert_eq!(
+            read(Path::new("/nowhere/naru.toml")).unwrap_err().to_string(),
+            "it does not exist"
+        );
+        assert_eq!(
+            read(Path::new("/proc/self/exe/naru.toml")).unwrap_err().to_string(),
+            "it does not exist"
+        );
+    }
+}

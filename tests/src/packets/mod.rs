@@ -1,0 +1,10 @@
+//! Frames through the XDP program: built by name, run by BPF_PROG_TEST_RUN, compared byte for byte with what was
+//! expected and with what the same code decides on the host.
+
+mod builder;
+mod model;
+mod runner;
+
+pub use builder::{Builder, Protocol, packet};
+pub use model::Model;
+pub use runner::{Action, Outcome, Runner};

@@ -1,0 +1,16 @@
+//! Runs the measurements of `naru-bench`, optimised.
+
+use anyhow::{Context, Result};
+
+use crate::{packages, privileged, setup, workspace};
+
+pub fn run(name: Option<&str>) -> Result<()> {
+    setup::ensure()?;
+    packages::ensure(packages::BENCH, "for the measurements")?;
+    let mut build = workspace::cargo();
+    workspace::succeed(build.args(["build", "--release", "-p", "lb-userspace", "-p", "lb-tests", "--bins"]))?;
+    let bench = workspace::target().join("release/naru-bench");
+    let bench = bench.to_str().context("find the target folder by a name in UTF-8")?;
+    let why = "measuring takes network namespaces and an XDP program, which needs root";
+    workspace::succeed(privileged::command(bench, why)?.args(name))
+}

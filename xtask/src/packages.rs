@@ -1,0 +1,48 @@
+//! The programs that tests and measurements run, and the Debian packages they come in.
+
+use anyhow::{Result, bail};
+
+use crate::{apt, workspace};
+
+pub struct Program {
+    command: &'static str,
+    package: &'static str,
+}
+
+const fn program(command: &'static str, package: &'static str) -> Program {
+    Program { command, package }
+}
+
+pub const LAB: &[Program] = &[
+    program("ip", "iproute2"),
+    program("ethtool", "ethtool"),
+    program("bpftool", "bpftool"),
+    program("nginx", "nginx"),
+    program("curl", "curl"),
+];
+
+pub const BENCH: &[Program] = &[
+    program("ip", "iproute2"),
+    program("ethtool", "ethtool"),
+    program("nft", "nftables"),
+    program("nginx", "nginx"),
+    program("haproxy", "haproxy"),
+    program("wrk", "wrk"),
+];
+
+/// Installs what is missing of `programs`; `why` completes "installing PACKAGES".
+pub fn ensure(programs: &[Program], why: &str) -> Result<()> {
+    let missing: Vec<_> = programs
+        .iter()
+        .filter(|program| !workspace::has_command(program.command))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !apt::is_here() {
+        let commands: Vec<_> = missing.iter().map(|program| program.command).collect();
+        bail!("install these commands {why}: {}", commands.join(", "));
+    }
+    let packages: Vec<_> = missing.iter().map(|program| program.package).collect();
+    apt::install(&packages, why)
+}
