@@ -8,6 +8,9 @@ use lb_common::wire::{Be16, Be32, Ether};
 /// UDP frames to these ports end in the `sink`, which counts them; inclusive.
 pub const SINK_PORTS: (u16, u16) = (9000, 9999);
 
+/// Payload of frames that the `sink` answers before it counts them; they make a flow known in both directions.
+pub const ANSWER_ME: u16 = 0x4e41;
+
 /// A frame of the generator is rewritten up to here: Ethernet, IPv4 and UDP headers and two bytes of payload.
 pub const HEADER_WORDS: usize = 11;
 

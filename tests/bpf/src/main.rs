@@ -1,17 +1,17 @@
-//! The lab's and the bench's XDP programs: `pass`, `sink`, `redirect`, `generator`; each as small as it can be.
+//! The lab's and the bench's XDP programs: `pass`, `sink`, `swallow`, `redirect`, `generator`; each as small as it can be.
 //!
 //! Nothing here is part of Naru: these stand around it, or beside it for comparison.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
 mod bpf {
-    use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
+    use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
     use aya_ebpf::btf_maps::{Array, PerCpuArray};
     use aya_ebpf::helpers::bpf_redirect;
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
-    use lb_common::wire::Be16;
-    use lb_tests_bpf::{HEADER_WORDS, Redirect, SINK_PORTS, Stream, Sunk, checksum, flow};
+    use lb_common::wire::{Be16, Be32, Ether};
+    use lb_tests_bpf::{ANSWER_ME, HEADER_WORDS, Redirect, SINK_PORTS, Stream, Sunk, checksum, flow};
 
     #[btf_map]
     static REDIRECT: Array<Redirect, 1> = Array::new();
@@ -29,21 +29,13 @@ mod bpf {
         XDP_PASS
     }
 
-    /// Counts and drops UDP frames to `SINK_PORTS`; the host answers the rest (ARP, ping).
+    /// Counts and drops UDP frames to `SINK_PORTS`, or answers them; the host has the rest (ARP, ping).
     #[xdp]
     pub fn sink(context: XdpContext) -> u32 {
-        const IPV4: Be16 = Be16::new(0x0800);
-        const UDP: u8 = 17;
-        let (Some(ether_type), Some(protocol), Some(port)) = (
-            at::<Be16>(&context, 12),
-            at::<u8>(&context, 23),
-            at::<Be16>(&context, 36),
-        ) else {
+        let Some(frame) = Udp::of(&context) else {
             return XDP_PASS;
         };
-        // SAFETY: `at` proved all three to lie within the frame.
-        let (ether_type, protocol, port) = unsafe { (*ether_type, *protocol, (*port).get()) };
-        if ether_type != IPV4 || protocol != UDP || port < SINK_PORTS.0 || port > SINK_PORTS.1 {
+        if !is_sink(frame.destination_port) {
             return XDP_PASS;
         }
         if let Some(sunk) = SUNK.get_ptr_mut(0) {
@@ -52,7 +44,20 @@ mod bpf {
             sunk.frames += 1;
             sunk.bytes += (context.data_end() - context.data()) as u64;
         }
-        XDP_DROP
+        if frame.payload != ANSWER_ME {
+            return XDP_DROP;
+        }
+        frame.turn();
+        XDP_TX
+    }
+
+    /// Drops answers of the `sink`: no program at the client waits for them.
+    #[xdp]
+    pub fn swallow(context: XdpContext) -> u32 {
+        match Udp::of(&context) {
+            Some(frame) if is_sink(frame.source_port) => XDP_DROP,
+            _ => XDP_PASS,
+        }
     }
 
     /// The baseline: the least a program that forwards must do.
@@ -106,6 +111,50 @@ mod bpf {
             // SAFETY: `at` proved all of them to lie within the frame.
             unsafe { frame.cast::<u32>().add(offset).write_volatile(word) };
         }
+    }
+
+    /// A frame of UDP over IPv4 without options.
+    #[repr(C, packed(2))]
+    struct Udp {
+        ether: Ether,
+        ether_type: Be16,
+        ip: [u16; 4],
+        ttl: u8,
+        protocol: u8,
+        ip_checksum: u16,
+        source: Be32,
+        destination: Be32,
+        source_port: Be16,
+        destination_port: Be16,
+        length: u16,
+        checksum: u16,
+        payload: u16,
+    }
+
+    impl Udp {
+        #[inline(always)]
+        fn of(context: &XdpContext) -> Option<&mut Self> {
+            const IPV4: Be16 = Be16::new(0x0800);
+            const UDP: u8 = 17;
+            // SAFETY: `at` proves all of it to lie within the frame, which is ours alone until we return.
+            let frame = unsafe { &mut *at::<Self>(context, 0)? };
+            (frame.ether_type == IPV4 && frame.protocol == UDP).then_some(frame)
+        }
+
+        /// Back to where it came from. The checksums stay: sums do not know an order.
+        #[inline(always)]
+        fn turn(&mut self) {
+            let ether = self.ether;
+            self.ether = Ether::new(ether.source(), ether.destination());
+            (self.source, self.destination) = (self.destination, self.source);
+            (self.source_port, self.destination_port) = (self.destination_port, self.source_port);
+        }
+    }
+
+    #[inline(always)]
+    fn is_sink(port: Be16) -> bool {
+        let port = port.get();
+        port >= SINK_PORTS.0 && port <= SINK_PORTS.1
     }
 
     #[inline(always)]

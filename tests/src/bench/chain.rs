@@ -67,10 +67,10 @@ impl Chain {
 
     /// Makes all veths as XDP needs them: checksums and segments made by the sender, and a program where frames
     /// arrive at the client and the servers. It stays until what is returned is dropped.
-    pub fn xdp_ends(&self, server_program: &str) -> Result<Programs> {
+    pub fn xdp_ends(&self, client_program: &str, server_program: &str) -> Result<Programs> {
         let mut programs = Programs::load()?;
         let servers = self.servers.iter().map(|server| (server, server_program));
-        for (namespace, program) in servers.chain([(&self.client, "pass")]) {
+        for (namespace, program) in servers.chain([(&self.client, client_program)]) {
             namespace.no_offload("eth0")?;
             programs.attach(namespace, program, "eth0")?;
         }

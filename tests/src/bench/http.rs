@@ -114,7 +114,9 @@ fn row(name: &'static str, samples: &[Sample]) -> Row {
 }
 
 fn rig<'a>(lab: &Lab, (name, contender, ends): (&'static str, Contender, Ends), chain: &'a Chain) -> Result<Rig<'a>> {
-    let ends = (ends == Ends::Xdp).then(|| chain.xdp_ends("pass")).transpose()?;
+    let ends = (ends == Ends::Xdp)
+        .then(|| chain.xdp_ends("pass", "pass"))
+        .transpose()?;
     let addresses = (1..=SERVERS).map(|number| server_address(number, 1));
     let backends: Vec<_> = addresses
         .map(|address| SocketAddrV4::new(address, SERVER_PORT))

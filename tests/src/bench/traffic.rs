@@ -10,7 +10,7 @@ use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, include_bytes_aligned};
 use lb_common::wire::{Be32, Ether};
-use lb_tests_bpf::{HEADER_WORDS, Redirect, Stream, Sunk};
+use lb_tests_bpf::{ANSWER_ME, HEADER_WORDS, Redirect, Stream, Sunk};
 
 use crate::lab::Namespace;
 
@@ -26,6 +26,21 @@ const CHUNK: u32 = 1 << 17;
 /// One load of the lab's programs, with maps of its own.
 pub struct Programs {
     ebpf: Ebpf,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    Sent(u64),
+    Elapsed(Duration),
+}
+
+impl Until {
+    fn goes_on(self, sent: u64, elapsed: Duration) -> bool {
+        match self {
+            Self::Sent(frames) => sent < frames,
+            Self::Elapsed(duration) => elapsed < duration,
+        }
+    }
 }
 
 /// What one measurement saw.
@@ -71,20 +86,12 @@ impl Programs {
         map.set(0, stream, 0).context("set STREAM")
     }
 
-    /// Sends for this long from the thread's namespace, on the CPU it is pinned to.
-    pub fn send_for(&self, duration: Duration, cpu: usize) -> Result<Sample> {
-        self.send_while(cpu, |_, elapsed| elapsed < duration)
-    }
-
-    pub fn send_frames(&self, frames: u64, cpu: usize) -> Result<Sample> {
-        self.send_while(cpu, |sent, _| sent < frames)
-    }
-
-    fn send_while(&self, cpu: usize, more: impl Fn(u64, Duration) -> bool) -> Result<Sample> {
+    /// Sends from the thread's namespace, on the CPU it is pinned to.
+    pub fn send(&self, until: Until, cpu: usize) -> Result<Sample> {
         let before = self.received()?;
         let start = Instant::now();
         let mut sent = 0;
-        while more(sent, start.elapsed()) {
+        while until.goes_on(sent, start.elapsed()) {
             self.generate(CHUNK)?;
             sent += u64::from(CHUNK);
         }
@@ -127,8 +134,16 @@ impl Programs {
     }
 }
 
-/// Frames from `flows` clients, the first of them at `first_source`, to one listen.
-pub fn stream(ether: Ether, ifindex: u32, first_source: Be32, listen: SocketAddrV4, flows: u32) -> Stream {
+/// A stream from the client's interface `ifindex` to one listen; `flow` says who the senders are. With `answered`,
+/// each frame asks the sink for an answer.
+pub fn stream(
+    ether: Ether,
+    ifindex: u32,
+    first_source: Be32,
+    listen: SocketAddrV4,
+    flows: u32,
+    answered: bool,
+) -> Stream {
     let (ip_len, udp_len) = ((FRAME_LEN - 14) as u16, (FRAME_LEN - 34) as u16);
     let mut bytes = [0; HEADER_WORDS * 4];
     bytes[..6].copy_from_slice(&ether.destination());
@@ -140,12 +155,15 @@ pub fn stream(ether: Ether, ifindex: u32, first_source: Be32, listen: SocketAddr
     bytes[30..34].copy_from_slice(&listen.ip().octets());
     bytes[36..38].copy_from_slice(&listen.port().to_be_bytes());
     bytes[38..40].copy_from_slice(&udp_len.to_be_bytes());
+    if answered {
+        bytes[42..].copy_from_slice(&ANSWER_ME.to_ne_bytes());
+    }
 
     let word = |offset: usize| u32::from(u16::from_ne_bytes([bytes[offset], bytes[offset + 1]]));
     let ip_sum = (14..34).step_by(2).map(word).sum();
-    // RFC 768: addresses, protocol and the length a second time; the payload is zeros.
+    // RFC 768: addresses, protocol and the length a second time; the rest of the payload is zeros.
     let pseudo = [17_u16.to_be(), udp_len.to_be()];
-    let udp_sum = (30..42).step_by(2).map(word).sum::<u32>() + pseudo.map(u32::from).iter().sum::<u32>();
+    let udp_sum = (30..44).step_by(2).map(word).sum::<u32>() + pseudo.map(u32::from).iter().sum::<u32>();
 
     let (words, _) = bytes.as_chunks::<4>();
     let mut header = [0; HEADER_WORDS];

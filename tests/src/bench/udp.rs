@@ -15,7 +15,7 @@ use super::Options;
 use super::chain::{CLIENT_MAC, CLIENTS_MAC, Chain, LISTEN, server_address, server_mac, server_port, server_side_mac};
 use super::contender::{Contender, Running, Service};
 use super::figures::{self, Row, median};
-use super::traffic::{FRAME_LEN, Programs, Sample, stream};
+use super::traffic::{FRAME_LEN, Programs, Sample, Until, stream};
 use crate::lab::{Lab, Namespace};
 
 const FLOWS: [u32; 3] = [100, 50_000, 1_000_000];
@@ -100,7 +100,7 @@ fn nanoseconds(samples: &[Sample]) -> f64 {
 }
 
 fn rig<'a>(lab: &Lab, contender: Contender, chain: &'a Chain, cpu: usize) -> Result<Rig<'a>> {
-    let mut programs = chain.xdp_ends("sink")?;
+    let mut programs = chain.xdp_ends("swallow", "sink")?;
     match contender {
         Contender::Redirect => {
             let ether = Ether::new(server_mac(1), server_side_mac(1));
@@ -108,8 +108,11 @@ fn rig<'a>(lab: &Lab, contender: Contender, chain: &'a Chain, cpu: usize) -> Res
             programs.set_redirect(Redirect { ether, ifindex })?;
             programs.attach(&chain.lb, "redirect", "clients")?;
         }
-        // The generator's frames enter a veth only where a program or GRO receives them; GRO costs nftables more.
-        Contender::Nftables => programs.attach(&chain.lb, "pass", "clients")?,
+        // Frames from XDP enter a veth only where a program or GRO receives them; GRO would cost nftables more.
+        Contender::Nftables => {
+            programs.attach(&chain.lb, "pass", "clients")?;
+            programs.attach(&chain.lb, "pass", &server_port(1))?;
+        }
         _ => {}
     }
     let ifindex = interface(&chain.client, "eth0")?;
@@ -125,38 +128,25 @@ fn rig<'a>(lab: &Lab, contender: Contender, chain: &'a Chain, cpu: usize) -> Res
 }
 
 impl Rig<'_> {
-    /// Makes every flow known: each sends its first frames, which cost more than all that follow.
+    /// Makes every flow known, in both directions: its first frames cost more than all that follow.
     fn warm(&mut self, flows: u32) -> Result<()> {
-        self.send(flows, |programs, cpu| programs.send_frames(2 * u64::from(flows), cpu))
-            .map(|_| ())
+        self.send(flows, true, Until::Sent(2 * u64::from(flows))).map(|_| ())
     }
 
     fn measure(&mut self, flows: u32, duration: Duration) -> Result<Sample> {
-        self.send(flows, |programs, cpu| programs.send_for(duration, cpu))
+        self.send(flows, false, Until::Elapsed(duration))
     }
 
-    fn send(&mut self, flows: u32, send: impl Fn(&Programs, usize) -> Result<Sample> + Sync) -> Result<Sample> {
-        let Self {
-            contender,
-            chain,
-            programs,
-            cpu,
-            ifindex,
-            ..
-        } = self;
+    fn send(&mut self, flows: u32, answered: bool, until: Until) -> Result<Sample> {
         let ether = Ether::new(CLIENTS_MAC, CLIENT_MAC);
-        programs.set_stream(stream(
-            ether,
-            *ifindex,
-            Be32::new(FIRST_SOURCE),
-            service().listen,
-            flows,
-        ))?;
-        let sample = chain.client.inside(|| {
-            pin(*cpu)?;
-            send(programs, *cpu)
+        let first_source = Be32::new(FIRST_SOURCE);
+        let stream = stream(ether, self.ifindex, first_source, service().listen, flows, answered);
+        self.programs.set_stream(stream)?;
+        let sample = self.chain.client.inside(|| {
+            pin(self.cpu)?;
+            self.programs.send(until, self.cpu)
         });
-        sample?.with_context(|| format!("measure {}", contender.name()))
+        sample?.with_context(|| format!("measure {}", self.contender.name()))
     }
 }
 
