@@ -3,7 +3,7 @@
 //! No behaviour of Naru lives here, and nothing of it may come to depend on this.
 #![no_std]
 
-use lb_common::wire::{Be16, Be32, Ether};
+use lb_common::wire::Ether;
 
 /// UDP frames to these ports end in the `sink`, which counts them; inclusive.
 pub const SINK_PORTS: (u16, u16) = (9000, 9999);
@@ -46,22 +46,34 @@ pub struct Sunk {
 }
 
 /// Flows differ in port first: this many ports of one source address, then the next address.
-pub const PORTS_PER_SOURCE: u32 = 32_768;
+const PORTS_PER_SOURCE: u32 = 32_768;
 const FIRST_PORT: u32 = 1024;
 
-/// Source address and port of a flow.
-#[inline(always)]
-pub const fn flow(first_source: u32, number: u32) -> (Be32, Be16) {
-    let port = FIRST_PORT + number % PORTS_PER_SOURCE;
-    (
-        Be32::new(first_source + number / PORTS_PER_SOURCE),
-        Be16::new(port as u16),
-    )
+impl Stream {
+    /// The first bytes of a frame of this flow.
+    #[inline(always)]
+    pub const fn header_of(&self, flow: u32) -> [u32; HEADER_WORDS] {
+        let address = (self.first_source + flow / PORTS_PER_SOURCE).to_be();
+        let port = ((FIRST_PORT + flow % PORTS_PER_SOURCE) as u16).to_be() as u32;
+        let (low, high) = (address & 0xffff, address >> 16);
+        let ip = checksum(self.ip_sum + low + high) as u32;
+        // RFC 768: a sum of zero travels as all ones.
+        let udp = match checksum(self.udp_sum + low + high + port) {
+            0 => 0xffff,
+            sum => sum as u32,
+        };
+        let mut header = self.header;
+        header[6] |= ip | low << 16;
+        header[7] |= high;
+        header[8] |= port << 16;
+        header[10] |= udp;
+        header
+    }
 }
 
 /// The checksum of 16-bit words of this sum (RFC 1071): folded and complemented.
 #[inline(always)]
-pub const fn checksum(sum: u32) -> u16 {
+const fn checksum(sum: u32) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     !((sum & 0xffff) + (sum >> 16)) as u16
 }

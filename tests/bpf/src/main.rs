@@ -11,7 +11,7 @@ mod bpf {
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
     use lb_common::wire::{Be16, Be32, Ether};
-    use lb_tests_bpf::{ANSWER_ME, HEADER_WORDS, Redirect, SINK_PORTS, Stream, Sunk, checksum, flow};
+    use lb_tests_bpf::{ANSWER_ME, HEADER_WORDS, Redirect, SINK_PORTS, Stream, Sunk};
 
     #[btf_map]
     static REDIRECT: Array<Redirect, 1> = Array::new();
@@ -85,22 +85,7 @@ mod bpf {
         let next = unsafe { &mut *next };
         let number = *next;
         *next = if number + 1 < stream.flows { number + 1 } else { 0 };
-
-        let (address, port) = flow(stream.first_source, number);
-        let (address, port) = (address.be, u32::from(port.be));
-        let (low, high) = (address & 0xffff, address >> 16);
-        let ip = u32::from(checksum(stream.ip_sum + low + high));
-        // RFC 768: a sum of zero travels as all ones.
-        let udp = match checksum(stream.udp_sum + low + high + port) {
-            0 => 0xffff,
-            sum => u32::from(sum),
-        };
-        let mut header = stream.header;
-        header[6] |= ip | low << 16;
-        header[7] |= high;
-        header[8] |= port << 16;
-        header[10] |= udp;
-        write(frame, header);
+        write(frame, stream.header_of(number));
         leave(stream.ifindex)
     }
 

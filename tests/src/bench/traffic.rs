@@ -134,7 +134,7 @@ impl Programs {
     }
 }
 
-/// A stream from the client's interface `ifindex` to one listen; `flow` says who the senders are. With `answered`,
+/// A stream from the client's interface `ifindex` to one listen. With `answered`,
 /// each frame asks the sink for an answer.
 pub fn stream(
     ether: Ether,
@@ -178,5 +178,44 @@ pub fn stream(
         first_source: first_source.get(),
         flows,
         ifindex,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(bytes: &[u8]) -> u32 {
+        let total: u32 = bytes
+            .chunks(2)
+            .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+            .sum();
+        (total & 0xffff) + (total >> 16)
+    }
+
+    fn is_right(sum: u32) -> bool {
+        (sum & 0xffff) + (sum >> 16) == 0xffff
+    }
+
+    #[test]
+    fn every_flow_is_another_client_with_right_checksums() {
+        let listen = "198.18.1.254:9000".parse().unwrap();
+        let ether = Ether::new([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        for answered in [false, true] {
+            let first = Be32::new(u32::from_be_bytes([198, 18, 1, 2]));
+            let stream = stream(ether, 7, first, listen, 1_000_000, answered);
+            let mut clients = std::collections::BTreeSet::new();
+            for flow in (0..1_000_000).step_by(331) {
+                let mut frame = stream.header_of(flow).map(u32::to_ne_bytes).concat();
+                frame.resize(FRAME_LEN, 0);
+                assert!(is_right(sum(&frame[14..34])), "IPv4, flow {flow}");
+                let udp_length = (FRAME_LEN - 34) as u32;
+                assert!(is_right(sum(&frame[26..]) + 17 + udp_length), "UDP, flow {flow}");
+                assert_eq!(frame[30..34], [198, 18, 1, 254]);
+                assert_eq!(frame[36..38], 9000_u16.to_be_bytes());
+                clients.insert(frame[26..36].to_vec());
+            }
+            assert_eq!(clients.len(), 1_000_000_usize.div_ceil(331));
+        }
     }
 }
