@@ -160,6 +160,10 @@ impl<'a> Report<'a> {
         self.diagnostics.len() < 100
     }
 
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|found| found.severity == Severity::Error)
+    }
+
     /// In the file's order.
     pub fn finish(mut self) -> Vec<Diagnostic> {
         self.diagnostics

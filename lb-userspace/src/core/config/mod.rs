@@ -127,9 +127,8 @@ pub fn parse(file_name: &str, text: &str) -> Result<Parsed, Vec<Diagnostic>> {
     sections::check(&file, &mut report);
     let services = services::services(&file, &mut report);
     let unowned = unowned(&file, &report);
-    let diagnostics = report.finish();
-    if diagnostics.iter().any(|found| found.severity == Severity::Error) {
-        return Err(diagnostics);
+    if report.has_errors() {
+        return Err(report.finish());
     }
     let services = services.expect("INVARIANT: a service that cannot be built has an error");
     Ok(Parsed {
@@ -137,7 +136,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<Parsed, Vec<Diagnostic>> {
             node: node(file.node),
             services,
         },
-        warnings: diagnostics,
+        warnings: report.finish(),
         unowned,
     })
 }
