@@ -56,8 +56,8 @@ impl Condition {
             reasons.push(format!("weight {weight} by {}", said.by));
         }
         let drain = said.and_then(|said| said.drain.as_ref());
-        let draining = member.leaving_since.is_some() || drain.is_some() || weight == 0;
-        if member.leaving_since.is_some() {
+        let draining = member.leaving.is_some() || drain.is_some() || weight == 0;
+        if member.leaving.is_some() {
             reasons = vec!["removed from the configuration".to_owned()];
         } else if let Some(said) = drain {
             reasons.insert(0, format!("drained by {}", said.by));

@@ -3,13 +3,13 @@
 //! Decides nothing that `World` has not concluded already.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use lb_common::abi::{self, BackendId, Listen, TCP, UDP};
 use lb_common::wire::{Be16, Be32};
 
 use super::condition::Condition;
-use super::config::{Config, Protocol};
+use super::config::{self, Config, Protocol};
 use super::fingerprint;
 use super::kernel::{Attachment, KernelState};
 use super::members::Member;
@@ -23,7 +23,7 @@ pub fn desired(world: &World) -> KernelState {
         return world.adopted().clone();
     };
     KernelState {
-        listens: listens(world, &applied.config),
+        listens: listens(world, &applied.file.config),
         slots: world
             .members()
             .services
@@ -40,7 +40,21 @@ pub fn desired(world: &World) -> KernelState {
             interfaces: world.interfaces(),
         }
         .routes(),
-        attached: attached(world, &applied.config, network),
+        attached: attached(world, &applied.file.config, network),
+    }
+}
+
+/// The key of a listen in the kernel's table.
+pub fn listen(service: &config::Service, listen: &SocketAddrV4) -> Listen {
+    let protocol = match service.protocol {
+        Protocol::Tcp => TCP,
+        Protocol::Udp => UDP,
+    };
+    Listen {
+        address: Be32::from(*listen.ip()),
+        port: Be16::new(listen.port()),
+        protocol,
+        unused: 0,
     }
 }
 
@@ -53,22 +67,7 @@ fn listens(world: &World, config: &Config) -> BTreeMap<Listen, abi::Service> {
             unused: 0,
             fingerprint: fingerprint::service(name),
         };
-        let protocol = match service.protocol {
-            Protocol::Tcp => TCP,
-            Protocol::Udp => UDP,
-        };
-        for listen in &service.listens {
-            let (address, port) = (Be32::from(*listen.ip()), Be16::new(listen.port()));
-            listens.insert(
-                Listen {
-                    address,
-                    port,
-                    protocol,
-                    unused: 0,
-                },
-                value,
-            );
-        }
+        listens.extend(service.listens.iter().map(|address| (listen(service, address), value)));
     }
     listens
 }

@@ -34,7 +34,14 @@ pub struct Member {
     pub name: Option<Name>,
     /// In the file.
     pub weight: u16,
-    pub leaving_since: Option<SystemTime>,
+    pub leaving: Option<Leaving>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    pub since: SystemTime,
+    /// Whether its flows have been counted once since. That count may have begun before.
+    counted: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +57,12 @@ pub struct TooMany {
     limit: u32,
 }
 
+impl Leaving {
+    const fn new(since: SystemTime) -> Self {
+        Self { since, counted: false }
+    }
+}
+
 impl Members {
     /// Everything starts as leaving; the first file takes its own back.
     pub fn adopt(actual: &KernelState, now: SystemTime) -> Self {
@@ -60,7 +73,7 @@ impl Members {
                 address: SocketAddrV4::new(backend.address.into(), backend.port.get()),
                 name: None,
                 weight: 0,
-                leaving_since: Some(now),
+                leaving: Some(Leaving::new(now)),
             };
             (id, member)
         });
@@ -92,7 +105,7 @@ impl Members {
         let services = self.service_ids(config)?;
         let mut backends = self.in_file(config, &services)?;
         for (id, mut member) in std::mem::take(&mut self.backends) {
-            member.leaving_since.get_or_insert(now);
+            member.leaving.get_or_insert(Leaving::new(now));
             backends.entry(id).or_insert(member);
         }
         let former = self.services.iter().map(|(name, &id)| (fingerprint::service(name), id));
@@ -108,9 +121,13 @@ impl Members {
 
     /// Drops those that are leaving and have no flow left.
     pub fn forget_idle(&mut self, flows: &BTreeMap<BackendId, u64>) {
-        let idle = |id: &BackendId| flows.get(id).is_none_or(|&flows| flows == 0);
-        self.backends
-            .retain(|id, member| member.leaving_since.is_none() || !idle(id));
+        self.backends.retain(|id, member| {
+            let Some(leaving) = &mut member.leaving else {
+                return true;
+            };
+            let counted = std::mem::replace(&mut leaving.counted, true);
+            !counted || flows.get(id).is_some_and(|&flows| flows > 0)
+        });
     }
 
     fn service_ids(&self, config: &Config) -> Result<BTreeMap<String, ServiceId>, TooMany> {
@@ -167,7 +184,7 @@ impl Members {
                         backend: backend.name.clone(),
                     }),
                     weight: backend.weight,
-                    leaving_since: None,
+                    leaving: None,
                 };
                 members.insert(
                     id.ok_or(TooMany {

@@ -12,8 +12,7 @@ use std::fmt;
 
 use lb_common::abi::{self, BackendId, ServiceId};
 
-use super::config::Xdp;
-use super::kernel::{Action, Attachment, KernelState};
+use super::kernel::{Action, KernelState};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -48,7 +47,7 @@ pub fn carry_out<E: fmt::Display>(
         match take(&action) {
             Ok(()) => actual.apply(&action),
             Err(error) => failures.push(Failure {
-                error: error.to_string(),
+                error: format!("{error:#}"),
                 action,
             }),
         }
@@ -133,34 +132,16 @@ impl Plan {
         }
     }
 
-    /// A link's pin is named after its interface: where the name or the index comes back, the old one has to be let
-    /// go first. Any other is let go only when the new ones are on.
+    /// New interfaces first, so that no moment has none; but what changes on one interface is let go before.
     fn attach(&mut self, desired: &KernelState) {
-        let wanted = &desired.attached;
-        let kept =
-            |ifindex: &u32, old: &Attachment| wanted.get(ifindex).is_some_and(|new| new.interface == old.interface);
-        let in_the_way = |ifindex: &u32, old: &Attachment| {
-            wanted.contains_key(ifindex) || wanted.values().any(|new| new.interface == old.interface)
-        };
-        let left = self
-            .model
-            .attached
-            .clone()
-            .into_iter()
-            .filter(|(ifindex, old)| !kept(ifindex, old));
-        let (first, last): (Vec<_>, Vec<_>) = left.partition(|(ifindex, old)| in_the_way(ifindex, old));
+        let left = self.model.attached.clone().into_iter();
+        let left = left.filter(|(ifindex, attachment)| desired.attached.get(ifindex) != Some(attachment));
+        let (first, last): (Vec<_>, Vec<_>) = left.partition(|(ifindex, _)| desired.attached.contains_key(ifindex));
         for (ifindex, _) in first {
             self.step(Action::Detach(ifindex));
         }
-        for (&ifindex, attachment) in wanted {
-            if !self
-                .model
-                .attached
-                .get(&ifindex)
-                .is_some_and(|actual| actual.serves_as(attachment))
-            {
-                self.step(Action::Attach(ifindex, attachment.clone()));
-            }
+        for (ifindex, attachment) in changed(&self.model.attached, &desired.attached) {
+            self.step(Action::Attach(ifindex, attachment));
         }
         for (ifindex, _) in last {
             self.step(Action::Detach(ifindex));
@@ -178,13 +159,6 @@ fn owners(state: &KernelState) -> BTreeMap<ServiceId, u64> {
 
 fn same_owner(one: &abi::Backend, other: &abi::Backend) -> bool {
     (one.fingerprint, one.service) == (other.fingerprint, other.service)
-}
-
-impl Attachment {
-    /// Whatever mode the driver gave is what `auto` asked for.
-    fn serves_as(&self, desired: &Self) -> bool {
-        self.interface == desired.interface && (desired.mode == Xdp::Auto || desired.mode == self.mode)
-    }
 }
 
 fn changed<K: Ord + Copy, V: PartialEq + Clone>(actual: &BTreeMap<K, V>, desired: &BTreeMap<K, V>) -> Vec<(K, V)> {

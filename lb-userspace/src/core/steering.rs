@@ -129,16 +129,16 @@ impl Table {
 
     /// Whoever has more than its quota keeps the slots that come first on its walk.
     fn release(&mut self, quotas: &[usize]) {
-        for owner in 0..quotas.len() {
-            if self.taken[owner] <= quotas[owner] {
+        for (owner, &quota) in quotas.iter().enumerate() {
+            if self.taken[owner] <= quota {
                 continue;
             }
             let own = self.walk(owner).filter(|&slot| self.owners[slot] == Some(owner));
-            let surplus: Vec<usize> = own.skip(quotas[owner]).collect();
+            let surplus: Vec<usize> = own.skip(quota).collect();
             for slot in surplus {
                 self.owners[slot] = None;
             }
-            self.taken[owner] = quotas[owner];
+            self.taken[owner] = quota;
         }
     }
 

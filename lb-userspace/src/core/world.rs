@@ -10,7 +10,7 @@ use lb_common::abi::{BackendId, ServiceId};
 use thiserror::Error;
 
 use super::condition::{Condition, Way};
-use super::config::{Config, Node};
+use super::config::{Config, Node, Parsed};
 use super::kernel::KernelState;
 use super::members::{Member, Members, Name};
 use super::network::Network;
@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The file, read anew; or why it cannot be used.
-    Config(Result<Config, String>),
+    Config(Result<Parsed, String>),
     Network(Network),
     /// Flows of each backend; one that is not here has none.
     FlowCounts(BTreeMap<BackendId, u64>),
@@ -67,7 +67,7 @@ pub struct World {
 
 #[derive(Clone, Debug)]
 pub struct Applied {
-    pub config: Config,
+    pub file: Parsed,
     /// Counts the configs applied since the start.
     pub generation: u64,
     pub at: SystemTime,
@@ -106,7 +106,7 @@ impl World {
 
     pub fn handle(&mut self, event: Event, now: Moment) {
         match event {
-            Event::Config(Ok(config)) => self.apply(config, now),
+            Event::Config(Ok(file)) => self.apply(file, now),
             Event::Config(Err(error)) => self.refused = Some(error),
             Event::Network(network) => self.network = Some(network),
             Event::FlowCounts(flows) => {
@@ -117,7 +117,7 @@ impl World {
             Event::Override { name, change, by } => {
                 if let Some(applied) = &self.applied {
                     self.overrides
-                        .change(name, change, Said { by, at: now.wall }, &applied.config);
+                        .change(name, change, Said { by, at: now.wall }, &applied.file.config);
                 }
             }
             Event::Failures(failures) => {
@@ -140,7 +140,7 @@ impl World {
 
     /// Whether an override would find its backend.
     pub fn find(&self, name: &Name) -> Result<(), Unknown> {
-        let services = self.applied.iter().flat_map(|applied| &applied.config.services);
+        let services = self.applied.iter().flat_map(|applied| &applied.file.config.services);
         let list = |names: Vec<&str>| names.join(", ");
         let Some((_, service)) = services.clone().find(|(service, _)| **service == name.service) else {
             let known = list(services.map(|(service, _)| service.as_str()).collect());
@@ -225,24 +225,33 @@ impl World {
         self.flows.get(&backend).copied().unwrap_or_default()
     }
 
+    pub fn all_flows(&self) -> u64 {
+        self.flows.values().sum()
+    }
+
     pub fn failures(&self) -> &[Failure] {
         &self.failures
     }
 
-    fn apply(&mut self, config: Config, now: Moment) {
+    fn apply(&mut self, file: Parsed, now: Moment) {
         self.refused = None;
-        if self.applied.as_ref().is_some_and(|applied| applied.config == config) {
+        if let Some(applied) = self
+            .applied
+            .as_mut()
+            .filter(|applied| applied.file.config == file.config)
+        {
+            applied.file = file;
             return;
         }
-        if let Err(error) = self.members.enlist(&config, now.wall) {
+        if let Err(error) = self.members.enlist(&file.config, now.wall) {
             self.refused = Some(error.to_string());
             return;
         }
-        self.overrides.yield_to(&config);
-        self.node.get_or_insert_with(|| config.node.clone());
+        self.overrides.yield_to(&file.config);
+        self.node.get_or_insert_with(|| file.config.node.clone());
         let generation = self.applied.as_ref().map_or(1, |applied| applied.generation + 1);
         self.applied = Some(Applied {
-            config,
+            file,
             generation,
             at: now.wall,
         });
@@ -263,7 +272,7 @@ impl World {
         let (Some(applied), Some(network)) = (&self.applied, &self.network) else {
             return;
         };
-        self.interfaces = wanted(&applied.config, network, &self.interfaces);
+        self.interfaces = wanted(&applied.file.config, network, &self.interfaces);
         let hops = NextHops {
             network,
             interfaces: &self.interfaces,
@@ -277,9 +286,9 @@ impl World {
             .collect();
         for (&backend, member) in &self.members.backends {
             let said = member.name.as_ref().and_then(|name| self.overrides.get(name));
-            let way = way(member, &applied.config, &hops);
+            let way = way(member, &applied.file.config, &hops);
             let condition = Condition::conclude(member, said, &way, self.conditions.get(&backend), now);
-            if member.leaving_since.is_none() {
+            if member.leaving.is_none() {
                 shares.entry(member.service).or_default().push(Share {
                     backend,
                     fingerprint: member.fingerprint,
@@ -328,7 +337,7 @@ fn way(member: &Member, config: &Config, hops: &NextHops) -> Way {
         .and_then(|service| service.snat)
         .or(path.and_then(|path| path.source));
     let next_hop = hops.next_hop(address).and_then(|next_hop| match snat {
-        None if member.leaving_since.is_none() => {
+        None if member.leaving.is_none() => {
             let interface = hops.network.links[&next_hop.ifindex].name.clone();
             Err(Unreachable::NoSource { address, interface })
         }

@@ -1,6 +1,7 @@
 //! A host with two interfaces, a gateway and a service address on `lo`.
 
 use super::*;
+use crate::core::config::parse;
 
 const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const BACKEND_MAC: [u8; 6] = [2, 0, 0, 0, 1, 11];
@@ -205,8 +206,8 @@ fn gateways_and_the_way_to_backends_are_kept_known() {
 fn interfaces_are_found_by_listens_and_backends() {
     let network = network();
     let config = |listen: &str, backend: &str| {
-        let listens = vec![format!("{listen}:80").parse().unwrap()];
-        crate::core::examples::config(&[("web", listens, &[("a", &format!("{backend}:80"), 1)])])
+        let text = format!("[service.web]\nlisten = \"{listen}:80\"\nbackends = [\"{backend}:80\"]\n");
+        parse("naru.toml", &text).unwrap().config
     };
     let found = |listen, backend| reaching(&config(listen, backend), &network);
     assert_eq!(found("198.18.0.100", "198.18.1.11"), BTreeSet::from([2, 3]));
