@@ -101,10 +101,7 @@ snat = ["2001:db8::5"]
         ),
         (11, 9, "service \"names\": snat: IPv6 is"),
     ]);
-    expected.insert(
-        5,
-        "11:9 service \"names\": mixes IPv4 (198.18.0.100) and IPv6 (2001:db8::5)".to_owned(),
-    );
+    expected.push("11:9 service \"names\": mixes IPv4 (198.18.0.100) and IPv6 (2001:db8::5)".to_owned());
     assert_eq!(found(text), expected);
 }
 
