@@ -2,4 +2,5 @@
 
 pub mod cli;
 pub mod core;
+pub mod daemon;
 pub mod io;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `naru` binary: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lb_userspace::cli::main()
+}

@@ -1,7 +1,9 @@
 //! `naru check FILE`: is the file good? Exit 0 good, 1 errors, 2 unreadable.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use clap::Args;
 
 use super::diagnostics;
 use crate::core::config::{Config, Diagnostic, Severity, parse};
@@ -9,6 +11,17 @@ use crate::io::config_file;
 
 const ERRORS: u8 = 1;
 const UNREADABLE: u8 = 2;
+
+/// Tell whether a configuration file is good, without a daemon.
+///
+/// Exit status: 0 good; 1 errors; 2 unreadable.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    pub file: PathBuf,
+    /// The diagnostics as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
 
 pub fn run(file: &Path, json: bool) -> ExitCode {
     let name = file.display().to_string();

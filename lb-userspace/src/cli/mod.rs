@@ -1,4 +1,139 @@
-//! The command line: what each command prints and which exit code it ends with.
+//! The command line: arguments in, text and exit codes out.
+//!
+//! Decides nothing: all but `run` and `check` ask the daemon. Each command family has its file.
 
+mod ask;
 pub mod check;
 pub mod diagnostics;
+mod flows;
+mod overrides;
+mod reload;
+mod run;
+mod status;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+
+/// How a command ends. `naru run` explains the same codes to its users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Done = 0,
+    /// By the daemon; or there are errors in what was looked at.
+    Refused = 1,
+    /// Nothing could be looked at: an unreadable file, no daemon, wrong usage.
+    Unreadable = 2,
+    /// `run` only: the configuration is good, but this host does not let it be served.
+    CannotServe = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A load balancer in the kernel's fast path, and the daemon that keeps it true.
+#[derive(Debug, Parser)]
+#[command(
+    name = "naru",
+    version,
+    after_help = "Exit status: 0 done; 1 refused, or errors found; 2 unreadable, no daemon, or wrong usage."
+)]
+struct Cli {
+    /// The daemon's control socket.
+    #[arg(
+        long,
+        global = true,
+        env = "NARU_SOCKET",
+        value_name = "PATH",
+        default_value = "/run/naru/naru.sock"
+    )]
+    socket: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Arguments),
+    Check(check::Arguments),
+    Reload(reload::Arguments),
+    Status(status::Arguments),
+    Flows(flows::Arguments),
+    Drain(overrides::Drain),
+    Undrain(overrides::Undrain),
+    Weight(overrides::Weight),
+}
+
+pub fn main() -> ExitCode {
+    let Cli { socket, command } = Cli::parse();
+    let exit = match command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Check(check::Arguments { file, json }) => return check::run(&file, json),
+        Command::Reload(arguments) => reload::run(&socket, &arguments),
+        Command::Status(arguments) => status::run(&socket, &arguments),
+        Command::Flows(arguments) => flows::run(&socket, arguments),
+        Command::Drain(arguments) => overrides::drain(&socket, arguments),
+        Command::Undrain(arguments) => overrides::undrain(&socket, arguments),
+        Command::Weight(arguments) => overrides::weight(&socket, arguments),
+    };
+    exit.into()
+}
+
+/// For programs: a document on a line, its fields in the order of their definition.
+fn one_line(document: &impl Serialize) -> String {
+    serde_json::to_string(document).expect("what came as JSON goes as JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_socket_may_be_given_before_and_after_the_command() {
+        for line in ["naru --socket /tmp/s status", "naru status --socket /tmp/s"] {
+            assert_eq!(parse(line).unwrap().socket, PathBuf::from("/tmp/s"));
+        }
+    }
+
+    #[test]
+    fn targets_are_split_at_the_first_slash() {
+        let Command::Weight(arguments) = parse("naru weight web/198.18.1.11:80 0").unwrap().command else {
+            panic!()
+        };
+        assert_eq!(arguments.target.service, "web");
+        assert_eq!(arguments.target.backend, "198.18.1.11:80");
+        assert_eq!(arguments.weight, 0);
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_2_and_names_the_mistake() {
+        for (line, mistake) in [
+            ("naru drain web", "SERVICE/BACKEND"),
+            ("naru drain /x", "SERVICE/BACKEND"),
+            ("naru drain", "<SERVICE/BACKEND>"),
+            ("naru weight web/a 65536", "65536"),
+            ("naru weight web/a -1", "-1"),
+            ("naru statis", "status"),
+            ("naru run --config", "--config <FILE>"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), Exit::Unreadable as i32, "{line}");
+            assert!(error.to_string().contains(mistake), "{line}: {error}");
+        }
+    }
+}

@@ -1,8 +1,10 @@
 //! The kernel's side as a value: what the maps and interfaces hold, or should hold, and the steps between.
 //!
-//! Types only; `core::plan` finds the steps, `io::bpf` takes them and reads the state back.
+//! Types and their words only; `core::plan` finds the steps, `io::bpf` takes them and reads the state back.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
 
 use lb_common::abi::{self, BackendId, Listen, ServiceId};
 
@@ -38,4 +40,85 @@ pub enum Action {
     RemoveListen(Listen),
     Attach(u32, Attachment),
     Detach(u32),
+}
+
+/// As logs, warnings and scenarios put it.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PutRoute(prefix, route) if route.on_link != 0 => {
+                write!(f, "put route {prefix}: on link, interface {}", route.next_hop.ifindex)
+            }
+            Self::PutRoute(prefix, route) => write!(f, "put route {prefix}: {}", Hop(&route.next_hop)),
+            Self::RemoveRoute(prefix) => write!(f, "remove route {prefix}"),
+            Self::PutBackend(id, backend) => {
+                let (address, port) = (Ipv4Addr::from(backend.address), backend.port.get());
+                let (service, snat) = (backend.service, Ipv4Addr::from(backend.snat));
+                write!(
+                    f,
+                    "put backend {id}: {address}:{port} of service {service}, from {snat}, "
+                )?;
+                Hop(&backend.next_hop).fmt(f)
+            }
+            Self::RemoveBackend(id) => write!(f, "remove backend {id}"),
+            Self::PutSlots(service, slots) => write!(f, "put slots of service {service}: {}", Shares(slots)),
+            Self::RemoveSlots(service) => write!(f, "remove slots of service {service}"),
+            Self::PutListen(listen, service) => write!(f, "put listen {}: service {}", At(listen), service.id),
+            Self::RemoveListen(listen) => write!(f, "remove listen {}", At(listen)),
+            Self::Attach(ifindex, attachment) => {
+                write!(
+                    f,
+                    "attach to {} (interface {ifindex}, {:?})",
+                    attachment.interface, attachment.mode
+                )
+            }
+            Self::Detach(ifindex) => write!(f, "detach from interface {ifindex}"),
+        }
+    }
+}
+
+struct Hop<'a>(&'a abi::NextHop);
+
+impl fmt::Display for Hop<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.is_known() {
+            return f.write_str("next hop not known");
+        }
+        let [a, b, c, d, e, g] = self.0.ether.destination();
+        write!(
+            f,
+            "to {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x} by interface {}",
+            self.0.ifindex
+        )
+    }
+}
+
+/// How many slots each backend has.
+struct Shares<'a>(&'a [BackendId]);
+
+impl fmt::Display for Shares<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut counts: BTreeMap<BackendId, usize> = BTreeMap::new();
+        for id in self.0 {
+            *counts.entry(*id).or_default() += 1;
+        }
+        let shares: Vec<String> = counts
+            .iter()
+            .map(|(id, count)| format!("backend {id} has {count}"))
+            .collect();
+        if shares.is_empty() {
+            f.write_str("none")
+        } else {
+            f.write_str(&shares.join(", "))
+        }
+    }
+}
+
+struct At<'a>(&'a Listen);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = if self.0.protocol == abi::UDP { "udp" } else { "tcp" };
+        write!(f, "{protocol} {}:{}", Ipv4Addr::from(self.0.address), self.0.port.get())
+    }
 }

@@ -2,6 +2,17 @@
 //!
 //! No tokio, aya, file, socket, clock or HashMap order here; `cargo xtask arch` refuses them.
 
+pub mod condition;
 pub mod config;
+pub mod desired;
+pub mod fingerprint;
 pub mod kernel;
+pub mod members;
 pub mod network;
+pub mod next_hops;
+pub mod overrides;
+pub mod plan;
+pub mod status;
+pub mod steering;
+pub mod timestamp;
+pub mod world;

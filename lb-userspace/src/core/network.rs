@@ -3,6 +3,7 @@
 //! Types only; `io::netlink` takes the picture, `core::next_hops` draws conclusions.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::Ipv4Addr;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +44,27 @@ pub enum XdpMode {
 pub struct Prefix {
     pub address: Ipv4Addr,
     pub length: u8,
+}
+
+impl Prefix {
+    /// The block of that length which `address` is in.
+    pub fn around(address: Ipv4Addr, length: u8) -> Self {
+        let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+        Self {
+            address: Ipv4Addr::from_bits(address.to_bits() & mask),
+            length,
+        }
+    }
+
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        Self::around(address, self.length) == *self
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,14 @@
-//! The configuration file on disk. What it says is for `core::config`.
+//! The configuration file on disk, read and watched. What it says is for `core::config`.
+
+mod watch;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 use crate::core::config::MAX_FILE_BYTES;
+
+pub use watch::Watch;
 
 /// Completes the sentence "cannot read FILE: ".
 #[derive(Debug, thiserror::Error)]

@@ -2,4 +2,8 @@
 
 pub mod bpf;
 pub mod config_file;
+pub mod control;
 pub mod flows;
+pub mod netlink;
+pub mod privileges;
+pub mod service_manager;

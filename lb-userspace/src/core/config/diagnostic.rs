@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use super::syntax::Repaired;
+
 /// Bytes of the file.
 pub type Span = Range<usize>;
 
@@ -54,9 +56,11 @@ impl fmt::Display for Diagnostic {
 }
 
 /// The diagnostics of one file, as they are found.
+///
+/// Spans are those of the repaired text; what goes out is of the file.
 pub struct Report<'a> {
     file: &'a str,
-    text: &'a str,
+    repaired: &'a Repaired,
     line_starts: Vec<usize>,
     diagnostics: Vec<Diagnostic>,
     /// What could not be read as TOML, by its start: nothing more is said about it.
@@ -70,13 +74,12 @@ struct Damage {
 }
 
 impl<'a> Report<'a> {
-    pub fn new(file: &'a str, text: &'a str) -> Self {
-        let line_starts = std::iter::once(0)
-            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
-            .collect();
+    pub fn new(file: &'a str, repaired: &'a Repaired) -> Self {
+        let line_ends = repaired.text.match_indices('\n');
+        let line_starts = std::iter::once(0).chain(line_ends.map(|(at, _)| at + 1)).collect();
         Self {
             file,
-            text,
+            repaired,
             line_starts,
             diagnostics: Vec::new(),
             damage: BTreeMap::new(),
@@ -122,8 +125,8 @@ impl<'a> Report<'a> {
 
     /// Whether a key that seems to be missing in this section may stand in a damaged line.
     pub fn may_have_lost_keys(&self, header: &Span) -> bool {
-        let rest = self.text.get(header.end..).unwrap_or_default();
-        let end = rest.find("\n[").map_or(self.text.len(), |at| header.end + at);
+        let rest = self.repaired.text.get(header.end..).unwrap_or_default();
+        let end = rest.find("\n[").map_or(self.repaired.text.len(), |at| header.end + at);
         self.damage
             .range(header.start..=end)
             .any(|(_, damage)| damage.loses_keys)
@@ -138,7 +141,7 @@ impl<'a> Report<'a> {
             severity,
             message,
             hint,
-            span: span.clone(),
+            span: span.start - self.inserted(0..span.start)..span.end - self.inserted(0..span.end),
         }
     }
 
@@ -149,9 +152,12 @@ impl<'a> Report<'a> {
     }
 
     /// The line around a byte, without its end.
-    pub fn line(&self, at: usize) -> Span {
+    fn line(&self, at: usize) -> Span {
         let line = self.line_starts.partition_point(|start| *start <= at);
-        let end = self.line_starts.get(line).map_or(self.text.len(), |next| next - 1);
+        let end = self
+            .line_starts
+            .get(line)
+            .map_or(self.repaired.text.len(), |next| next - 1);
         self.line_starts[line - 1]..end
     }
 
@@ -160,10 +166,13 @@ impl<'a> Report<'a> {
         self.diagnostics.len() < 100
     }
 
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|found| found.severity == Severity::Error)
+    }
+
     /// In the file's order.
     pub fn finish(mut self) -> Vec<Diagnostic> {
-        self.diagnostics
-            .sort_by(|a, b| (a.span.start, &a.message).cmp(&(b.span.start, &b.message)));
+        self.diagnostics.sort_by_key(|found| found.span.start);
         self.diagnostics
     }
 
@@ -176,8 +185,16 @@ impl<'a> Report<'a> {
 
     fn position(&self, at: usize) -> (usize, usize) {
         let line = self.line_starts.partition_point(|start| *start <= at);
-        let before = self.text.get(self.line_starts[line - 1]..at).unwrap_or_default();
-        (line, before.chars().count() + 1)
+        let start = self.line_starts[line - 1];
+        let before = self.repaired.text.get(start..at).unwrap_or_default();
+        (line, before.chars().count() - self.inserted(start..at) + 1)
+    }
+
+    /// How many bytes, each a character, are not in the file.
+    fn inserted(&self, span: Span) -> usize {
+        let insertions = self.repaired.insertions.iter();
+        let inserted = insertions.filter(|insertion| insertion.at >= span.start && insertion.at < span.end);
+        inserted.map(|insertion| insertion.token.len()).sum()
     }
 }
 

@@ -118,18 +118,17 @@ impl Parsed {
 
 /// `Err` holds every error of the file, and its warnings, in the file's order.
 pub fn parse(file_name: &str, text: &str) -> Result<Parsed, Vec<Diagnostic>> {
-    let mut report = Report::new(file_name, text);
-    let mut readable = text.to_owned();
-    let root = syntax::parse(&mut readable, &mut report);
+    let repaired = syntax::repair(text);
+    let mut report = Report::new(file_name, &repaired);
+    let root = syntax::parse(&repaired, &mut report);
     unavailable::check(root.get_ref(), &mut report);
     let root = toml::Spanned::new(root.span(), toml::de::DeValue::Table(root.into_inner()));
     let file = File::read(&root, &mut Reader::new(&mut report)).unwrap_or_default();
     sections::check(&file, &mut report);
     let services = services::services(&file, &mut report);
     let unowned = unowned(&file, &report);
-    let diagnostics = report.finish();
-    if diagnostics.iter().any(|found| found.severity == Severity::Error) {
-        return Err(diagnostics);
+    if report.has_errors() {
+        return Err(report.finish());
     }
     let services = services.expect("INVARIANT: a service that cannot be built has an error");
     Ok(Parsed {
@@ -137,7 +136,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<Parsed, Vec<Diagnostic>> {
             node: node(file.node),
             services,
         },
-        warnings: diagnostics,
+        warnings: report.finish(),
         unowned,
     })
 }

@@ -17,17 +17,17 @@ use super::values::{self, Endpoint, Member};
 const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Id 0 is never given out.
+const MOST_SERVICES: usize = abi::MAX_SERVICES as usize - 1;
 const MOST_BACKENDS: usize = abi::MAX_BACKENDS as usize - 1;
 
 /// None: an error was reported.
 pub fn services(file: &File, report: &mut Report<'_>) -> Option<BTreeMap<String, super::Service>> {
     let Some(sections) = file.service.value() else {
-        if file.service.is_absent() {
+        if file.service.is_absent() && !report.has_errors() {
             let hint = "add [service.NAME] with listen and backends".to_owned();
             report.warning(&(0..0), "no service is defined, so nothing is served", hint);
-            return Some(BTreeMap::new());
         }
-        return None;
+        return file.service.is_absent().then(BTreeMap::new);
     };
     let sections = sections.in_order();
     let listens = listens(&sections, report);
@@ -124,12 +124,8 @@ fn listens<'a>(sections: &[(&'a str, &'a At<file::Service>)], report: &mut Repor
 }
 
 fn check_limits(sections: &[(&str, &At<file::Service>)], report: &mut Report<'_>) {
-    if let Some((name, section)) = sections.get(abi::MAX_SERVICES as usize) {
-        let message = format!(
-            "{}: more than {} services",
-            subject("service", Some(name)),
-            abi::MAX_SERVICES
-        );
+    if let Some((name, section)) = sections.get(MOST_SERVICES) {
+        let message = format!("{}: more than {MOST_SERVICES} services", subject("service", Some(name)));
         report.error(&section.span, message, None);
     }
     let mut count = 0;
@@ -260,8 +256,12 @@ impl Context<'_> {
     fn check_duplicates(&self, members: &[&Found<'_>], report: &mut Report<'_>) {
         let (mut names, mut addresses) = (BTreeMap::new(), BTreeMap::new());
         for member in members {
-            let same_name = names.insert(&member.name, *member);
-            let same_address = member.address.and_then(|address| addresses.insert(address, *member));
+            let named = *names.entry(&member.name).or_insert(*member);
+            let at = member
+                .address
+                .map_or(*member, |address| *addresses.entry(address).or_insert(*member));
+            let same_name = Some(named).filter(|first| first.span != member.span);
+            let same_address = Some(at).filter(|first| first.span != member.span);
             let (message, first) = match (same_name, same_address) {
                 (Some(first), _) => (format!("backend {:?} is listed twice", member.name), first),
                 (None, Some(first)) => (

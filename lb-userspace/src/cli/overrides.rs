@@ -1,0 +1,59 @@
+//! `naru drain`, `undrain`, `weight`: an operator's word over the file's.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::Exit;
+use super::ask::ask;
+use crate::io::control::{Request, Target};
+
+/// Give a backend no new flows; those that are there may finish.
+///
+/// Holds until `naru undrain`, or until the file says something else about the backend.
+#[derive(Debug, Args)]
+pub struct Drain {
+    #[arg(value_name = "SERVICE/BACKEND")]
+    pub target: Target,
+}
+
+/// Take a drain back.
+#[derive(Debug, Args)]
+pub struct Undrain {
+    #[arg(value_name = "SERVICE/BACKEND")]
+    pub target: Target,
+}
+
+/// Give a backend another weight; 0 means no new flows.
+///
+/// Holds until the weight of the file is given again, or until the file says something else about the backend.
+#[derive(Debug, Args)]
+pub struct Weight {
+    #[arg(value_name = "SERVICE/BACKEND")]
+    pub target: Target,
+    #[arg(value_name = "N")]
+    pub weight: u16,
+}
+
+pub fn drain(socket: &Path, Drain { target }: Drain) -> Exit {
+    change("drain", socket, &Request::Drain { target })
+}
+
+pub fn undrain(socket: &Path, Undrain { target }: Undrain) -> Exit {
+    change("undrain", socket, &Request::Undrain { target })
+}
+
+pub fn weight(socket: &Path, Weight { target, weight }: Weight) -> Exit {
+    change("weight", socket, &Request::Weight { target, weight })
+}
+
+/// The daemon answers with one sentence about what is so now.
+fn change(command: &str, socket: &Path, request: &Request) -> Exit {
+    match ask::<String>(command, socket, request) {
+        Ok(outcome) => {
+            println!("{outcome}");
+            Exit::Done
+        }
+        Err(exit) => exit,
+    }
+}

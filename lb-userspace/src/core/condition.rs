@@ -1,0 +1,86 @@
+//! Concludes how a backend stands: its state in one word, why, and the weight it has at this moment.
+//!
+//! A backend that no frame can reach is down: in the slot table it would only waste its share of the new flows.
+//! Draining outranks down, since an operator who drains looks for that word.
+
+use std::net::Ipv4Addr;
+use std::time::SystemTime;
+
+use lb_common::abi::NextHop;
+use serde::{Deserialize, Serialize};
+
+use super::members::Member;
+use super::next_hops::Unreachable;
+use super::overrides::Override;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Up,
+    Down,
+    Draining,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    pub state: State,
+    /// Empty when there is nothing to say.
+    pub reason: String,
+    /// When it came into this state.
+    pub since: SystemTime,
+    pub effective_weight: u16,
+    /// Not known: no frame can reach it.
+    pub next_hop: NextHop,
+    pub snat: Option<Ipv4Addr>,
+}
+
+/// The network's part in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    pub next_hop: Result<NextHop, Unreachable>,
+    pub snat: Option<Ipv4Addr>,
+}
+
+impl Condition {
+    pub fn conclude(
+        member: &Member,
+        said: Option<&Override>,
+        way: &Way,
+        before: Option<&Self>,
+        now: SystemTime,
+    ) -> Self {
+        let mut reasons = Vec::new();
+        let mut weight = member.weight;
+        if let Some((override_weight, said)) = said.and_then(|said| said.weight.as_ref()) {
+            weight = *override_weight;
+            reasons.push(format!("weight {weight} by {}", said.by));
+        }
+        let drain = said.and_then(|said| said.drain.as_ref());
+        let draining = member.leaving.is_some() || drain.is_some() || weight == 0;
+        if member.leaving.is_some() {
+            reasons = vec!["removed from the configuration".to_owned()];
+        } else if let Some(said) = drain {
+            reasons.insert(0, format!("drained by {}", said.by));
+        } else if weight == 0 && reasons.is_empty() {
+            reasons.push("weight 0".to_owned());
+        }
+        if let Err(unreachable) = &way.next_hop {
+            reasons.push(unreachable.to_string());
+        }
+        let state = match (draining, &way.next_hop) {
+            (true, _) => State::Draining,
+            (false, Err(_)) => State::Down,
+            (false, Ok(_)) => State::Up,
+        };
+        Self {
+            state,
+            reason: reasons.join("; "),
+            since: before
+                .filter(|before| before.state == state)
+                .map_or(now, |before| before.since),
+            effective_weight: if state == State::Up { weight } else { 0 },
+            next_hop: way.next_hop.clone().unwrap_or_default(),
+            snat: way.snat,
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Whole files: the ones we ship, the smallest, the largest, and what becomes of them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::super::*;
+use super::{SMALLEST, config, found};
+use crate::core::network::Link;
+
+const SHIPPED: &str = include_str!("../../../../../config/naru.toml");
+const DEMO: &str = include_str!("../../../../../config/demo.toml");
+const CONTRACT: &str = include_str!("../../../../../config/naru.example.toml");
+
+fn backend(name: &str, address: &str, weight: u16) -> Backend {
+    Backend {
+        name: name.to_owned(),
+        address: address.parse().unwrap(),
+        weight,
+    }
+}
+
+#[test]
+fn the_smallest_file_gets_the_defaults() {
+    let config = config(SMALLEST);
+    assert_eq!(
+        config.node,
+        Node {
+            name: None,
+            interfaces: None,
+            xdp: Xdp::Auto,
+            run_dir: "/run/naru".into(),
+            pin_dir: "/sys/fs/bpf/naru".into(),
+            max_flows: 262_144,
+        }
+    );
+    let web = Service {
+        listens: vec!["198.18.0.100:80".parse().unwrap()],
+        protocol: Protocol::Tcp,
+        snat: None,
+        idle_timeout: Duration::from_secs(4 * 3600),
+        backends: vec![
+            backend("198.18.1.11:8080", "198.18.1.11:8080", 1),
+            backend("198.18.1.12:8080", "198.18.1.12:8080", 1),
+        ],
+    };
+    assert_eq!(config.services, BTreeMap::from([("web".to_owned(), web)]));
+}
+
+#[test]
+fn every_available_key_arrives() {
+    let text = r#"
+[node]
+name = "lb-a"
+interfaces = ["eth0", "eth1"]
+xdp = "generic"
+run_dir = "/run/a"
+pin_dir = "/sys/fs/bpf/a"
+max_flows = 1_024
+[backend.b]
+address = "198.18.1.2:53"
+[backend.a]
+address = "198.18.1.1:53"
+[service.dns]
+listen = ["198.18.0.2:53", "198.18.0.1:53"]
+protocol = "udp"
+mode = "nat"
+algorithm = "maglev"
+snat = ["198.18.0.9"]
+backends = ["b", "198.18.1.3:53", "a"]
+weights = { a = 7, "198.18.1.3:53" = 0 }
+on_down = "drain"
+[service.short]
+listen = "198.18.0.3:53"
+protocol = "udp"
+idle_timeout = "1500ms"
+backends = ["a"]
+"#;
+    let config = config(text);
+    assert_eq!(
+        config.node,
+        Node {
+            name: Some("lb-a".to_owned()),
+            interfaces: Some(vec!["eth0".to_owned(), "eth1".to_owned()]),
+            xdp: Xdp::Generic,
+            run_dir: "/run/a".into(),
+            pin_dir: "/sys/fs/bpf/a".into(),
+            max_flows: 1024,
+        }
+    );
+    assert_eq!(
+        config.services["dns"],
+        Service {
+            listens: vec!["198.18.0.2:53".parse().unwrap(), "198.18.0.1:53".parse().unwrap()],
+            protocol: Protocol::Udp,
+            snat: Some("198.18.0.9".parse().unwrap()),
+            idle_timeout: Duration::from_secs(60),
+            backends: vec![
+                backend("b", "198.18.1.2:53", 1),
+                backend("198.18.1.3:53", "198.18.1.3:53", 0),
+                backend("a", "198.18.1.1:53", 7)
+            ],
+        }
+    );
+    assert_eq!(config.services["short"].idle_timeout, Duration::from_millis(1500));
+}
+
+#[test]
+fn sections_may_be_written_inline_or_dotted() {
+    let inline =
+        "service = { web = { listen = \"198.18.0.100:80\", backends = [\"198.18.1.11:8080\", \"198.18.1.12:8080\"] } }";
+    let dotted =
+        "service.web.listen = \"198.18.0.100:80\"\nservice.web.backends = [\"198.18.1.11:8080\", \"198.18.1.12:8080\"]";
+    assert_eq!(config(inline), config(SMALLEST));
+    assert_eq!(config(dotted), config(SMALLEST));
+}
+
+#[test]
+fn the_shipped_files_are_good() {
+    assert_eq!(found(SHIPPED), [""; 0]);
+    assert_eq!(found(DEMO), [""; 0]);
+    let weights: Vec<u16> = config(DEMO).services["web"]
+        .backends
+        .iter()
+        .map(|backend| backend.weight)
+        .collect();
+    assert_eq!(weights, [1, 2, 3]);
+}
+
+#[test]
+fn the_shipped_file_shows_every_default() {
+    let uncommented = SHIPPED.lines().map(|line| match line.strip_prefix("# ") {
+        // It shows the other way to write what is there already.
+        Some(key) if key.contains(" = ") && !key.starts_with("listen") => key,
+        _ => line,
+    });
+    let all = config(&uncommented.collect::<Vec<_>>().join("\n"));
+    let mut shipped = config(SHIPPED);
+    // Examples, not defaults.
+    shipped.node.name = Some("lb-a".to_owned());
+    shipped.node.interfaces = Some(vec!["eth0".to_owned()]);
+    shipped.services.get_mut("web").unwrap().snat = Some("198.18.0.100".parse().unwrap());
+    assert_eq!(all, shipped);
+}
+
+#[test]
+fn the_contract_is_understood_except_for_what_cannot_be_done_yet() {
+    let found = found(CONTRACT);
+    let other: Vec<_> = found
+        .iter()
+        .filter(|line| !line.contains(" not available in this version of Naru yet"))
+        .collect();
+    assert_eq!(other, [""; 0]);
+    assert!(
+        found.contains(
+            &"15:1 [vrrp.main]: VRRP is not available in this version of Naru yet; remove it to run".to_owned()
+        )
+    );
+    assert_eq!(found.len(), 14);
+}
+
+#[test]
+fn a_file_without_services_is_good_and_says_so() {
+    assert_eq!(found(""), ["1:1 warning: no service is defined, so nothing is served"]);
+    assert!(config("").services.is_empty());
+}
+
+#[test]
+fn limits_of_the_kernel_maps() {
+    let services = |count: usize, backends: usize, listens: usize| {
+        let mut text = String::new();
+        for id in 0..count {
+            let address = |port: usize| format!("\"198.18.{}.{}:{}\"", id / 250, id % 250, port);
+            let list = |first, count| (first..first + count).map(address).collect::<Vec<_>>().join(",");
+            writeln!(
+                text,
+                "[service.s{id}]\nlisten = [{}]\nbackends = [{}]",
+                list(1, listens),
+                list(100, backends)
+            )
+            .unwrap();
+        }
+        found(&text)
+    };
+    assert_eq!(services(4095, 8, 4), [""; 0]);
+    assert_eq!(
+        services(4096, 1, 1),
+        ["12286:1 service \"s4095\": more than 4095 services"]
+    );
+    assert_eq!(services(4095, 1, 5).len(), 1);
+    assert_eq!(
+        services(1, 32_768, 1),
+        ["1:1 service \"s0\": more than 32767 backends in all"]
+    );
+}
+
+#[test]
+fn a_listen_on_no_interface_is_a_warning() {
+    let parsed = parse("naru.toml", DEMO).unwrap();
+    let on = |address: &str| {
+        let link = Link {
+            name: "eth0".to_owned(),
+            mac: [2, 0, 0, 0, 0, 1],
+            up: true,
+            mtu: 1500,
+            addresses: vec![(address.parse().unwrap(), 24)],
+            xdp: None,
+        };
+        Network {
+            links: BTreeMap::from([(2, link)]),
+            ..Network::default()
+        }
+    };
+    assert_eq!(parsed.unowned_listens(&on("198.18.0.100")), Vec::<&Diagnostic>::new());
+    let unowned: Vec<String> = parsed
+        .unowned_listens(&on("198.18.0.1"))
+        .iter()
+        .map(|found| found.headline())
+        .collect();
+    assert_eq!(
+        unowned,
+        ["naru.toml:14:10 warning: service \"web\": 198.18.0.100 is on no interface, so nobody answers ARP for it"]
+    );
+}
+
+#[test]
+fn a_diagnostic_as_json() {
+    let found = parse("naru.toml", "[node]\nxdp = \"nativ\"\n[service.a]").unwrap_err();
+    let expected = serde_json::json!({
+        "file": "naru.toml",
+        "line": 2,
+        "column": 7,
+        "severity": "error",
+        "message": "[node]: xdp: unknown value \"nativ\"",
+        "hint": "did you mean `native`?",
+    });
+    assert_eq!(serde_json::to_value(&found[0]).unwrap(), expected);
+    assert_eq!(
+        found[0].to_string(),
+        "naru.toml:2:7 [node]: xdp: unknown value \"nativ\"\n  hint: did you mean `native`?"
+    );
+}

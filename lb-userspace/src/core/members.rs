@@ -1,0 +1,200 @@
+//! Gives services and backends their ids and remembers who has which, for as long as a flow may name them.
+//!
+//! Ids are the lowest free ones from 1 up. They survive reloads, and restarts by the fingerprints in the pinned maps.
+//! A backend that is no longer in the file is leaving: it keeps its id until no flow of it is left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
+use std::time::SystemTime;
+
+use lb_common::abi::{BackendId, MAX_BACKENDS, MAX_LISTENS, MAX_SERVICES, ServiceId};
+use thiserror::Error;
+
+use super::config::Config;
+use super::fingerprint;
+use super::kernel::KernelState;
+
+#[derive(Debug, Default)]
+pub struct Members {
+    /// The services of the file, by name.
+    pub services: BTreeMap<String, ServiceId>,
+    pub backends: BTreeMap<BackendId, Member>,
+    /// Services that the kernel may still know though the file does not, by fingerprint: their ids wait until they
+    /// are gone there.
+    former: BTreeMap<u64, ServiceId>,
+}
+
+/// A backend that has an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub fingerprint: u64,
+    pub service: ServiceId,
+    pub address: SocketAddrV4,
+    /// None: found in the pinned maps, and no file seen since names it.
+    pub name: Option<Name>,
+    /// In the file.
+    pub weight: u16,
+    pub leaving: Option<Leaving>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    pub since: SystemTime,
+    /// Whether its flows have been counted once since. That count may have begun before.
+    counted: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    pub service: String,
+    pub backend: String,
+}
+
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("the kernel's tables have room for {limit} {what}, and this is more (those still draining count too)")]
+pub struct TooMany {
+    what: &'static str,
+    limit: u32,
+}
+
+impl Leaving {
+    const fn new(since: SystemTime) -> Self {
+        Self { since, counted: false }
+    }
+}
+
+impl Members {
+    /// Everything starts as leaving; the first file takes its own back.
+    pub fn adopt(actual: &KernelState, now: SystemTime) -> Self {
+        let backends = actual.backends.iter().map(|(&id, backend)| {
+            let member = Member {
+                fingerprint: backend.fingerprint,
+                service: backend.service,
+                address: SocketAddrV4::new(backend.address.into(), backend.port.get()),
+                name: None,
+                weight: 0,
+                leaving: Some(Leaving::new(now)),
+            };
+            (id, member)
+        });
+        let former = actual
+            .listens
+            .values()
+            .map(|service| (service.fingerprint, service.id as ServiceId));
+        Self {
+            services: BTreeMap::new(),
+            backends: backends.collect(),
+            former: former.collect(),
+        }
+    }
+
+    /// Afterwards all of the file's services and backends have ids; or, refused, nothing has changed.
+    pub fn enlist(&mut self, config: &Config, now: SystemTime) -> Result<(), TooMany> {
+        if config
+            .services
+            .values()
+            .map(|service| service.listens.len())
+            .sum::<usize>()
+            > MAX_LISTENS as usize
+        {
+            return Err(TooMany {
+                what: "listens",
+                limit: MAX_LISTENS,
+            });
+        }
+        let services = self.service_ids(config)?;
+        let mut backends = self.in_file(config, &services)?;
+        for (id, mut member) in std::mem::take(&mut self.backends) {
+            member.leaving.get_or_insert(Leaving::new(now));
+            backends.entry(id).or_insert(member);
+        }
+        let former = self.services.iter().map(|(name, &id)| (fingerprint::service(name), id));
+        self.former.extend(former);
+        (self.services, self.backends) = (services, backends);
+        Ok(())
+    }
+
+    /// The kernel holds what is desired, and nothing else.
+    pub fn settle(&mut self) {
+        self.former.clear();
+    }
+
+    /// Drops those that are leaving and have no flow left.
+    pub fn forget_idle(&mut self, flows: &BTreeMap<BackendId, u64>) {
+        self.backends.retain(|id, member| {
+            let Some(leaving) = &mut member.leaving else {
+                return true;
+            };
+            let counted = std::mem::replace(&mut leaving.counted, true);
+            !counted || flows.get(id).is_some_and(|&flows| flows > 0)
+        });
+    }
+
+    fn service_ids(&self, config: &Config) -> Result<BTreeMap<String, ServiceId>, TooMany> {
+        // A service that was away, and is back before its last flow ended, finds its id with its backends.
+        let of_backend: BTreeMap<u64, ServiceId> = self.backends.values().map(|m| (m.fingerprint, m.service)).collect();
+        let used = self
+            .services
+            .values()
+            .chain(self.former.values())
+            .chain(of_backend.values());
+        let used: BTreeSet<ServiceId> = used.copied().collect();
+        let mut free = (1..MAX_SERVICES as ServiceId).filter(|id| !used.contains(id));
+        let mut ids = BTreeMap::new();
+        for (name, service) in &config.services {
+            let fingerprints = service
+                .backends
+                .iter()
+                .map(|b| fingerprint::backend(name, &b.name, b.address, service.protocol));
+            let known = self
+                .services
+                .get(name)
+                .or_else(|| self.former.get(&fingerprint::service(name)));
+            let known = known.or_else(|| fingerprints.into_iter().find_map(|f| of_backend.get(&f)));
+            let id = known.copied().or_else(|| free.next());
+            ids.insert(
+                name.clone(),
+                id.ok_or(TooMany {
+                    what: "services",
+                    limit: MAX_SERVICES - 1,
+                })?,
+            );
+        }
+        Ok(ids)
+    }
+
+    fn in_file(
+        &self,
+        config: &Config,
+        services: &BTreeMap<String, ServiceId>,
+    ) -> Result<BTreeMap<BackendId, Member>, TooMany> {
+        let known: BTreeMap<u64, BackendId> = self.backends.iter().map(|(&id, m)| (m.fingerprint, id)).collect();
+        let mut free = (1..MAX_BACKENDS as BackendId).filter(|id| !self.backends.contains_key(id));
+        let mut members = BTreeMap::new();
+        for (name, service) in &config.services {
+            for backend in &service.backends {
+                let fingerprint = fingerprint::backend(name, &backend.name, backend.address, service.protocol);
+                let id = known.get(&fingerprint).copied().or_else(|| free.next());
+                let member = Member {
+                    fingerprint,
+                    service: services[name],
+                    address: backend.address,
+                    name: Some(Name {
+                        service: name.clone(),
+                        backend: backend.name.clone(),
+                    }),
+                    weight: backend.weight,
+                    leaving: None,
+                };
+                members.insert(
+                    id.ok_or(TooMany {
+                        what: "backends",
+                        limit: MAX_BACKENDS - 1,
+                    })?,
+                    member,
+                );
+            }
+        }
+        Ok(members)
+    }
+}

@@ -1,0 +1,323 @@
+//! The document of `naru status --json`: what is served, by whom, and what is wrong.
+//!
+//! Its fields are a contract with tools outside: they may be added to, never renamed. Built from what is known and
+//! counted; never asks anybody.
+
+mod render;
+mod warnings;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use lb_common::abi::{self, BackendId};
+use lb_common::verdict::Reason;
+use serde::{Deserialize, Serialize};
+
+pub use self::render::render;
+use super::condition::{Condition, State};
+use super::config::{self, Protocol};
+use super::desired;
+use super::kernel::KernelState;
+use super::members::Name;
+use super::network::XdpMode;
+use super::timestamp::rfc3339;
+use super::world::World;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub node: String,
+    pub version: String,
+    pub config: ConfigStatus,
+    pub interfaces: Vec<Interface>,
+    /// No VRRP yet, so always empty; scripts may go through it all the same.
+    pub vrrp: [(); 0],
+    pub services: Vec<Service>,
+    pub drops: BTreeMap<String, u64>,
+    /// Packets left to the host's own stack.
+    pub passes: BTreeMap<String, u64>,
+    pub flows: Flows,
+    pub overrides: Vec<OverrideStatus>,
+    /// Backends that the file no longer has and that still have flows.
+    pub leaving: Vec<Leaving>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    pub path: String,
+    /// 0: none yet.
+    pub generation: u64,
+    pub applied_at: Option<String>,
+    /// Why the newest file is not the one applied.
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    pub name: String,
+    /// `native` or `generic`; null in the moment before the kernel says which.
+    pub xdp: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub name: String,
+    pub listen: Vec<String>,
+    pub protocol: String,
+    pub mode: String,
+    pub algorithm: String,
+    pub state: ServiceState,
+    pub backends: Vec<Backend>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceState {
+    Up,
+    /// Served, but a backend is down or an interface is without the program.
+    Degraded,
+    /// Nobody takes new flows.
+    Down,
+}
+
+/// Packets and bytes are those of both directions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    pub name: String,
+    pub address: String,
+    /// In the file.
+    pub weight: u16,
+    pub effective_weight: u16,
+    pub state: State,
+    pub reason: String,
+    pub since: String,
+    pub active_flows: u64,
+    pub new_flows: u64,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    pub active: u64,
+    pub capacity: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverrideStatus {
+    pub service: String,
+    pub backend: String,
+    /// `drain`, or `weight N`.
+    pub what: String,
+    pub by: String,
+    pub at: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Null for what an earlier daemon left behind.
+    pub service: Option<String>,
+    pub name: Option<String>,
+    pub address: String,
+    pub since: String,
+    pub active_flows: u64,
+}
+
+/// What the world does not know of this daemon.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// The node's name where the file gives none.
+    pub host: &'a str,
+    pub version: &'a str,
+    pub config: &'a Path,
+}
+
+/// What the kernel counts.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    pub traffic: BTreeMap<BackendId, abi::Traffic>,
+    pub verdicts: BTreeMap<Reason, u64>,
+    pub flow_capacity: u64,
+}
+
+impl Status {
+    pub fn of(world: &World, actual: &KernelState, counters: &Counters, about: &About) -> Self {
+        let applied = world.applied();
+        let name = applied.and_then(|applied| applied.file.config.node.name.clone());
+        let flows = Flows {
+            active: world.all_flows(),
+            capacity: counters.flow_capacity,
+        };
+        let reasons = |passes| {
+            let counted = |reason: &&Reason| reason.passes() == passes;
+            let count = |reason: &Reason| counters.verdicts.get(reason).copied().unwrap_or_default();
+            Reason::ALL
+                .iter()
+                .filter(counted)
+                .map(|reason| (reason.name().to_owned(), count(reason)))
+                .collect()
+        };
+        Self {
+            node: name.unwrap_or_else(|| about.host.to_owned()),
+            version: about.version.to_owned(),
+            config: ConfigStatus {
+                path: about.config.display().to_string(),
+                generation: applied.map_or(0, |applied| applied.generation),
+                applied_at: applied.map(|applied| rfc3339(applied.at)),
+                error: world.refused().map(str::to_owned),
+            },
+            interfaces: interfaces(world, actual),
+            vrrp: [],
+            services: services(world, actual, counters),
+            drops: reasons(false),
+            passes: reasons(true),
+            overrides: overrides(world),
+            leaving: leaving(world),
+            warnings: warnings::warnings(world, &flows),
+            flows,
+        }
+    }
+}
+
+fn interfaces(world: &World, actual: &KernelState) -> Vec<Interface> {
+    let mode = |ifindex| Some(world.network()?.links.get(ifindex)?.xdp?.mode);
+    let word = |mode| match mode {
+        XdpMode::Native => "native".to_owned(),
+        XdpMode::Generic => "generic".to_owned(),
+    };
+    let attached = actual.attached.iter();
+    attached
+        .map(|(ifindex, on)| Interface {
+            name: on.interface.clone(),
+            xdp: mode(ifindex).map(word),
+        })
+        .collect()
+}
+
+fn services(world: &World, actual: &KernelState, counters: &Counters) -> Vec<Service> {
+    let Some((applied, _)) = world.settled() else {
+        return Vec::new();
+    };
+    let serving = world
+        .members()
+        .backends
+        .iter()
+        .filter(|(_, member)| member.leaving.is_none());
+    let ids: BTreeMap<&Name, BackendId> = serving
+        .filter_map(|(&id, member)| Some((member.name.as_ref()?, id)))
+        .collect();
+    let services = applied.file.config.services.iter();
+    services
+        .map(|(name, service)| {
+            let backend = |file: &config::Backend| {
+                let id = ids[&Name {
+                    service: name.clone(),
+                    backend: file.name.clone(),
+                }];
+                backend(world, counters, id, file, &world.conditions()[&id])
+            };
+            let backends: Vec<Backend> = service.backends.iter().map(backend).collect();
+            self::service(
+                name,
+                service,
+                service_state(world, actual, service, &backends),
+                backends,
+            )
+        })
+        .collect()
+}
+
+fn service(name: &str, service: &config::Service, state: ServiceState, backends: Vec<Backend>) -> Service {
+    Service {
+        name: name.to_owned(),
+        listen: service.listens.iter().map(ToString::to_string).collect(),
+        protocol: match service.protocol {
+            Protocol::Tcp => "tcp".to_owned(),
+            Protocol::Udp => "udp".to_owned(),
+        },
+        mode: "nat".to_owned(),
+        algorithm: "maglev".to_owned(),
+        state,
+        backends,
+    }
+}
+
+/// Green only where packets are: the kernel's side counts as much as the backends.
+fn service_state(world: &World, actual: &KernelState, service: &config::Service, backends: &[Backend]) -> ServiceState {
+    let heard = service
+        .listens
+        .iter()
+        .all(|listen| actual.listens.contains_key(&desired::listen(service, listen)));
+    let attached = world
+        .interfaces()
+        .iter()
+        .filter(|ifindex| actual.attached.contains_key(ifindex))
+        .count();
+    let is = |state| backends.iter().any(|backend| backend.state == state);
+    if !heard || attached == 0 || !is(State::Up) {
+        ServiceState::Down
+    } else if is(State::Down) || attached < world.interfaces().len() {
+        ServiceState::Degraded
+    } else {
+        ServiceState::Up
+    }
+}
+
+fn backend(
+    world: &World,
+    counters: &Counters,
+    id: BackendId,
+    file: &config::Backend,
+    condition: &Condition,
+) -> Backend {
+    let traffic = counters.traffic.get(&id).copied().unwrap_or_default();
+    Backend {
+        name: file.name.clone(),
+        address: file.address.to_string(),
+        weight: file.weight,
+        effective_weight: condition.effective_weight,
+        state: condition.state,
+        reason: condition.reason.clone(),
+        since: rfc3339(condition.since),
+        active_flows: world.flows(id),
+        new_flows: traffic.new_flows,
+        packets: traffic.packets_to_backend + traffic.packets_to_client,
+        bytes: traffic.bytes_to_backend + traffic.bytes_to_client,
+    }
+}
+
+fn overrides(world: &World) -> Vec<OverrideStatus> {
+    let mut list = Vec::new();
+    for (name, said) in world.overrides().iter() {
+        let drain = said.drain.iter().map(|said| ("drain".to_owned(), said));
+        let weight = said
+            .weight
+            .iter()
+            .map(|(weight, said)| (format!("weight {weight}"), said));
+        list.extend(drain.chain(weight).map(|(what, said)| OverrideStatus {
+            service: name.service.clone(),
+            backend: name.backend.clone(),
+            what,
+            by: said.by.clone(),
+            at: rfc3339(said.at),
+        }));
+    }
+    list
+}
+
+fn leaving(world: &World) -> Vec<Leaving> {
+    let leaving = world.members().backends.iter().filter_map(|(&id, member)| {
+        let name = member.name.clone();
+        Some(Leaving {
+            service: name.as_ref().map(|name| name.service.clone()),
+            name: name.map(|name| name.backend),
+            address: member.address.to_string(),
+            since: rfc3339(member.leaving?.since),
+            active_flows: world.flows(id),
+        })
+    });
+    leaving.collect()
+}

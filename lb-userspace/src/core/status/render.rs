@@ -1,0 +1,187 @@
+//! The status for people: first the verdict, then what is wrong, then who serves what.
+
+use std::fmt::Write as _;
+
+use super::{Service, ServiceState, Status};
+use crate::core::condition::State;
+
+pub fn render(status: &Status) -> String {
+    let mut text = format!("{}: {}\n", status.node, verdict(&status.services));
+    for problem in problems(status) {
+        let _infallible = writeln!(text, "! {problem}");
+    }
+    for service in &status.services {
+        text.push('\n');
+        text.push_str(&self::service(service));
+    }
+    if !status.leaving.is_empty() {
+        text.push_str("\nLeaving, no longer in the file:\n");
+        text.push_str(&leaving(status));
+    }
+    if !status.overrides.is_empty() {
+        text.push_str("\nOverrides:\n");
+        text.push_str(&overrides(status));
+    }
+    text.push('\n');
+    text.push_str(&footer(status));
+    text
+}
+
+fn verdict(services: &[Service]) -> String {
+    let names = |state| -> Vec<&str> {
+        services
+            .iter()
+            .filter(|service| service.state == state)
+            .map(|service| service.name.as_str())
+            .collect()
+    };
+    let noun = if services.len() == 1 { "service" } else { "services" };
+    let mut verdict = format!("{} of {} {noun} up", names(ServiceState::Up).len(), services.len());
+    for (word, names) in [
+        ("down", names(ServiceState::Down)),
+        ("degraded", names(ServiceState::Degraded)),
+    ] {
+        if !names.is_empty() {
+            let _infallible = write!(verdict, "; {word}: {}", names.join(", "));
+        }
+    }
+    verdict
+}
+
+fn problems(status: &Status) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Some(error) = &status.config.error {
+        let kept = match status.config.generation {
+            0 => "nothing is configured".to_owned(),
+            generation => format!("configuration {generation} stays"),
+        };
+        problems.push(format!("{} is refused, {kept}: {error}", status.config.path));
+    }
+    for service in &status.services {
+        for backend in service.backends.iter().filter(|backend| backend.state == State::Down) {
+            problems.push(format!("{}/{} is down: {}", service.name, backend.name, backend.reason));
+        }
+    }
+    problems.extend(status.warnings.iter().cloned());
+    problems
+}
+
+fn service(service: &Service) -> String {
+    let Service {
+        name,
+        protocol,
+        mode,
+        algorithm,
+        ..
+    } = service;
+    let listens = service.listen.join(", ");
+    let head = format!(
+        "{name}: {} on {protocol} {listens} ({mode}, {algorithm})\n",
+        word(service.state)
+    );
+    let titles = [
+        "BACKEND", "ADDRESS", "STATE", "WEIGHT", "FLOWS", "NEW", "PACKETS", "BYTES", "SINCE", "REASON",
+    ];
+    let mut rows = vec![titles.map(str::to_owned).to_vec()];
+    for backend in &service.backends {
+        let weight = if backend.weight == backend.effective_weight {
+            backend.weight.to_string()
+        } else {
+            format!("{} ({})", backend.effective_weight, backend.weight)
+        };
+        rows.push(vec![
+            backend.name.clone(),
+            backend.address.clone(),
+            format!("{:?}", backend.state).to_lowercase(),
+            weight,
+            backend.active_flows.to_string(),
+            backend.new_flows.to_string(),
+            backend.packets.to_string(),
+            backend.bytes.to_string(),
+            backend.since.clone(),
+            backend.reason.clone(),
+        ]);
+    }
+    head + &table(&rows)
+}
+
+const fn word(state: ServiceState) -> &'static str {
+    match state {
+        ServiceState::Up => "up",
+        ServiceState::Degraded => "degraded",
+        ServiceState::Down => "DOWN",
+    }
+}
+
+fn leaving(status: &Status) -> String {
+    let or_unknown = |name: &Option<String>| name.clone().unwrap_or_else(|| "?".to_owned());
+    let row = |backend: &super::Leaving| {
+        let name = format!("{}/{}", or_unknown(&backend.service), or_unknown(&backend.name));
+        let flows = format!("{} flows left", backend.active_flows);
+        vec![name, backend.address.clone(), flows, format!("since {}", backend.since)]
+    };
+    table(&status.leaving.iter().map(row).collect::<Vec<_>>())
+}
+
+fn overrides(status: &Status) -> String {
+    let row = |said: &super::OverrideStatus| {
+        let name = format!("{}/{}", said.service, said.backend);
+        vec![
+            name,
+            said.what.clone(),
+            format!("by {}", said.by),
+            format!("since {}", said.at),
+        ]
+    };
+    table(&status.overrides.iter().map(row).collect::<Vec<_>>())
+}
+
+fn footer(status: &Status) -> String {
+    let list = |items: Vec<String>| {
+        if items.is_empty() {
+            "none".to_owned()
+        } else {
+            items.join(", ")
+        }
+    };
+    let interface =
+        |on: &super::Interface| format!("{} {}", on.name, on.xdp.as_deref().unwrap_or("(mode not known yet)"));
+    let drops = status.drops.iter().filter(|(_, count)| **count > 0);
+    let config = match &status.config.applied_at {
+        Some(at) => format!(
+            "{}, generation {}, applied {at}",
+            status.config.path, status.config.generation
+        ),
+        None => "none applied".to_owned(),
+    };
+    let rows = [
+        ("flows", format!("{} of {}", status.flows.active, status.flows.capacity)),
+        (
+            "drops",
+            list(drops.map(|(reason, count)| format!("{reason} {count}")).collect()),
+        ),
+        ("XDP", list(status.interfaces.iter().map(interface).collect())),
+        ("config", config),
+        ("version", status.version.clone()),
+    ];
+    table(&rows.map(|(key, value)| vec![key.to_owned(), value]))
+}
+
+/// Two spaces in front of and between columns, none at the end of a line.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("  {cell:width$}"));
+        text.push_str(cells.collect::<String>().trim_end());
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,347 @@
+//! What the daemon knows: events change it, and desired state, status and the next deadline follow from it alone.
+//!
+//! Never acts and never asks the time. Scenarios in `tests/it/scenarios` show it at work.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant, SystemTime};
+
+use lb_common::abi::{BackendId, ServiceId};
+use thiserror::Error;
+
+use super::condition::{Condition, Way};
+use super::config::{Config, Node, Parsed};
+use super::kernel::KernelState;
+use super::members::{Member, Members, Name};
+use super::network::Network;
+use super::next_hops::{NextHops, Unreachable, reaching};
+use super::overrides::{Change, Overrides, Said};
+use super::plan::Failure;
+use super::steering::{self, Share};
+
+/// How soon an action that failed is tried again, when nothing else happens.
+const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The file, read anew; or why it cannot be used.
+    Config(Result<Parsed, String>),
+    Network(Network),
+    /// Flows of each backend; one that is not here has none.
+    FlowCounts(BTreeMap<BackendId, u64>),
+    Override {
+        name: Name,
+        change: Change,
+        by: String,
+    },
+    /// What became of the last plan; empty when all went well.
+    Failures(Vec<Failure>),
+    /// The deadline has passed: plan again.
+    Tick,
+}
+
+/// One moment on two clocks: deadlines go by the first, what people read by the second.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub monotonic: Instant,
+    pub wall: SystemTime,
+}
+
+#[derive(Debug, Default)]
+pub struct World {
+    adopted: KernelState,
+    applied: Option<Applied>,
+    refused: Option<String>,
+    /// The part of the first config that only a start takes up.
+    node: Option<Node>,
+    network: Option<Network>,
+    interfaces: BTreeSet<u32>,
+    members: Members,
+    overrides: Overrides,
+    conditions: BTreeMap<BackendId, Condition>,
+    tables: BTreeMap<ServiceId, Table>,
+    flows: BTreeMap<BackendId, u64>,
+    failures: Vec<Failure>,
+    retry_at: Option<Instant>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub file: Parsed,
+    /// Counts the configs applied since the start.
+    pub generation: u64,
+    pub at: SystemTime,
+}
+
+/// A slot table and what it was made of: making it costs more than anything else here.
+#[derive(Debug)]
+struct Table {
+    shares: Vec<Share>,
+    slots: Vec<BackendId>,
+}
+
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Unknown {
+    #[error("no service {service:?}; there are: {known}")]
+    Service { service: String, known: String },
+    #[error("service {service:?} has no backend {backend:?}; it has: {known}")]
+    Backend {
+        service: String,
+        backend: String,
+        known: String,
+    },
+}
+
+impl World {
+    /// Takes over what an earlier daemon left in the kernel. Until there is a config and a network, that stays as
+    /// it is.
+    pub fn adopt(actual: &KernelState, now: Moment) -> Self {
+        Self {
+            interfaces: actual.attached.keys().copied().collect(),
+            members: Members::adopt(actual, now.wall),
+            adopted: actual.clone(),
+            ..Self::default()
+        }
+    }
+
+    pub fn handle(&mut self, event: Event, now: Moment) {
+        match event {
+            Event::Config(Ok(file)) => self.apply(file, now),
+            Event::Config(Err(error)) => self.refused = Some(error),
+            Event::Network(network) => self.network = Some(network),
+            Event::FlowCounts(flows) => {
+                if !self.count(flows) {
+                    return;
+                }
+            }
+            Event::Override { name, change, by } => {
+                if let Some(applied) = &self.applied {
+                    self.overrides
+                        .change(name, change, Said { by, at: now.wall }, &applied.file.config);
+                }
+            }
+            Event::Failures(failures) => {
+                self.retry_at = (!failures.is_empty()).then(|| now.monotonic + RETRY);
+                self.failures = failures;
+                if self.failures.is_empty() && self.settled().is_some() {
+                    self.members.settle();
+                }
+                return;
+            }
+            Event::Tick => return,
+        }
+        self.conclude(now.wall);
+    }
+
+    /// When the caller is to send a `Tick`, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Whether an override would find its backend.
+    pub fn find(&self, name: &Name) -> Result<(), Unknown> {
+        let services = self.applied.iter().flat_map(|applied| &applied.file.config.services);
+        let list = |names: Vec<&str>| names.join(", ");
+        let Some((_, service)) = services.clone().find(|(service, _)| **service == name.service) else {
+            let known = list(services.map(|(service, _)| service.as_str()).collect());
+            return Err(Unknown::Service {
+                service: name.service.clone(),
+                known,
+            });
+        };
+        if service.backends.iter().any(|backend| backend.name == name.backend) {
+            return Ok(());
+        }
+        let known = list(service.backends.iter().map(|backend| backend.name.as_str()).collect());
+        Err(Unknown::Backend {
+            service: name.service.clone(),
+            backend: name.backend.clone(),
+            known,
+        })
+    }
+
+    /// Neighbours that the caller is to keep known: those on the way to backends, and the gateways of clients.
+    pub fn to_resolve(&self) -> BTreeSet<(u32, Ipv4Addr)> {
+        let Some((_, network)) = self.settled() else {
+            return BTreeSet::new();
+        };
+        let hops = NextHops {
+            network,
+            interfaces: &self.interfaces,
+        };
+        hops.to_resolve(self.members.backends.values().map(|member| *member.address.ip()))
+    }
+
+    /// Enough is known to decide.
+    pub fn settled(&self) -> Option<(&Applied, &Network)> {
+        self.applied.as_ref().zip(self.network.as_ref())
+    }
+
+    pub fn adopted(&self) -> &KernelState {
+        &self.adopted
+    }
+
+    pub fn applied(&self) -> Option<&Applied> {
+        self.applied.as_ref()
+    }
+
+    /// Why the newest file is not the one applied.
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
+    /// What the first config said about this node.
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    pub fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
+    }
+
+    /// Where the program is to be.
+    pub fn interfaces(&self) -> &BTreeSet<u32> {
+        &self.interfaces
+    }
+
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Of every member, once settled.
+    pub fn conditions(&self) -> &BTreeMap<BackendId, Condition> {
+        &self.conditions
+    }
+
+    pub fn overrides(&self) -> &Overrides {
+        &self.overrides
+    }
+
+    pub fn slots(&self, service: ServiceId) -> &[BackendId] {
+        self.tables.get(&service).map_or(&[], |table| &table.slots)
+    }
+
+    pub fn flows(&self, backend: BackendId) -> u64 {
+        self.flows.get(&backend).copied().unwrap_or_default()
+    }
+
+    pub fn all_flows(&self) -> u64 {
+        self.flows.values().sum()
+    }
+
+    pub fn failures(&self) -> &[Failure] {
+        &self.failures
+    }
+
+    fn apply(&mut self, file: Parsed, now: Moment) {
+        self.refused = None;
+        if let Some(applied) = self
+            .applied
+            .as_mut()
+            .filter(|applied| applied.file.config == file.config)
+        {
+            applied.file = file;
+            return;
+        }
+        if let Err(error) = self.members.enlist(&file.config, now.wall) {
+            self.refused = Some(error.to_string());
+            return;
+        }
+        self.overrides.yield_to(&file.config);
+        self.node.get_or_insert_with(|| file.config.node.clone());
+        let generation = self.applied.as_ref().map_or(1, |applied| applied.generation + 1);
+        self.applied = Some(Applied {
+            file,
+            generation,
+            at: now.wall,
+        });
+    }
+
+    /// A count clears leaving backends only if the plan that took their slots away has been carried out; says
+    /// whether it did.
+    fn count(&mut self, flows: BTreeMap<BackendId, u64>) -> bool {
+        let before = self.members.backends.len();
+        if self.settled().is_some() && self.failures.is_empty() {
+            self.members.forget_idle(&flows);
+        }
+        self.flows = flows;
+        self.members.backends.len() < before
+    }
+
+    fn conclude(&mut self, now: SystemTime) {
+        let (Some(applied), Some(network)) = (&self.applied, &self.network) else {
+            return;
+        };
+        self.interfaces = wanted(&applied.file.config, network, &self.interfaces);
+        let hops = NextHops {
+            network,
+            interfaces: &self.interfaces,
+        };
+        let mut conditions = BTreeMap::new();
+        let mut shares: BTreeMap<ServiceId, Vec<Share>> = self
+            .members
+            .services
+            .values()
+            .map(|&service| (service, Vec::new()))
+            .collect();
+        for (&backend, member) in &self.members.backends {
+            let said = member.name.as_ref().and_then(|name| self.overrides.get(name));
+            let way = way(member, &applied.file.config, &hops);
+            let condition = Condition::conclude(member, said, &way, self.conditions.get(&backend), now);
+            if member.leaving.is_none() {
+                shares.entry(member.service).or_default().push(Share {
+                    backend,
+                    fingerprint: member.fingerprint,
+                    weight: member.weight,
+                    effective_weight: condition.effective_weight,
+                });
+            }
+            conditions.insert(backend, condition);
+        }
+        self.conditions = conditions;
+        self.tables
+            .retain(|service, table| shares.get(service) == Some(&table.shares));
+        for (service, shares) in shares {
+            self.tables.entry(service).or_insert_with(|| Table {
+                slots: steering::slots(&shares),
+                shares,
+            });
+        }
+    }
+}
+
+/// Interfaces found by ourselves are kept while they exist: a driver may reset its link when a program comes, and
+/// the route that goes with the link must not take the program away again.
+fn wanted(config: &Config, network: &Network, before: &BTreeSet<u32>) -> BTreeSet<u32> {
+    match &config.node.interfaces {
+        Some(names) => {
+            let named = network.links.iter().filter(|(_, link)| names.contains(&link.name));
+            named.map(|(&ifindex, _)| ifindex).collect()
+        }
+        None => {
+            let found = reaching(config, network);
+            before
+                .union(&found)
+                .copied()
+                .filter(|ifindex| network.links.contains_key(ifindex))
+                .collect()
+        }
+    }
+}
+
+fn way(member: &Member, config: &Config, hops: &NextHops) -> Way {
+    let address = *member.address.ip();
+    let service = member.name.as_ref().and_then(|name| config.services.get(&name.service));
+    let path = hops.route_to(address);
+    let snat = service
+        .and_then(|service| service.snat)
+        .or(path.and_then(|path| path.source));
+    let next_hop = hops.next_hop(address).and_then(|next_hop| match snat {
+        None if member.leaving.is_none() => {
+            let interface = hops.network.links[&next_hop.ifindex].name.clone();
+            Err(Unreachable::NoSource { address, interface })
+        }
+        _ => Ok(next_hop),
+    });
+    Way { next_hop, snat }
+}

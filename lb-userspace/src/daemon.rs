@@ -1,0 +1,192 @@
+//! The only event loop: what happens goes into the world, what follows from it goes to the kernel.
+//!
+//! Owns the world and is the one writer of maps and links; decides nothing itself. `start` is the way in, `answers`
+//! what operators get to hear. Tested by running it, in the lab.
+
+mod answers;
+mod reload;
+mod report;
+mod start;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use lb_common::abi::BackendId;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
+use tracing::info;
+
+use crate::core::desired::desired;
+use crate::core::kernel::{Action, KernelState};
+use crate::core::plan;
+use crate::core::world::{Event, Moment, World};
+use crate::io::bpf::Kernel;
+use crate::io::control::Control;
+use crate::io::flows::Sweep;
+use crate::io::{config_file, netlink, service_manager};
+use report::Told;
+
+pub use start::StartError;
+
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+pub struct Daemon {
+    path: PathBuf,
+    /// What the file said when it was last tried: the watcher's echo of it is no news.
+    tried: Result<String, String>,
+    world: World,
+    /// What the kernel holds, as far as our steps went.
+    actual: KernelState,
+    kernel: Kernel,
+    network: netlink::Watch,
+    file: config_file::Watch,
+    control: Control,
+    told: Told,
+}
+
+/// Runs until SIGTERM or SIGINT. What the kernel was told stays in force afterwards.
+pub fn run(path: PathBuf) -> Result<(), StartError> {
+    let path = std::path::absolute(&path).unwrap_or(path);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("start the event loop").map_err(StartError::Host)?;
+    runtime.block_on(async {
+        let mut signals = Signals::catch().map_err(StartError::Host)?;
+        // A signal that comes meanwhile waits: a start takes a moment, and is taken back as a whole or not at all.
+        let mut daemon = Daemon::start(path).await?;
+        daemon.serve(&mut signals).await;
+        Ok(())
+    })
+}
+
+impl Daemon {
+    async fn serve(&mut self, Signals { stop, reload }: &mut Signals) {
+        let mut sweep_timer = every(SWEEP_EVERY);
+        let mut sweep = None;
+        service_manager::ready(&self.summary());
+        loop {
+            let deadline = self.world.next_deadline();
+            tokio::select! {
+                biased;
+                () = stop.wanted() => break,
+                _ = reload.recv() => drop(self.reload()),
+                call = self.control.call() => self.answer(call),
+                () = self.network.changed() => {
+                    let network = self.network.network();
+                    self.happened(Event::Network(network));
+                }
+                text = self.file.changed() => self.file_changed(text),
+                () = at(deadline) => self.happened(Event::Tick),
+                _ = sweep_timer.tick() => sweep = sweep.or_else(|| Some((Sweep::default(), self.idle_timeouts()))),
+                // In slices, so that whatever else happens need not wait for a whole table.
+                () = tokio::task::yield_now(), if sweep.is_some() => {
+                    if let Some((step, timeouts)) = &mut sweep
+                        && let Some(report) = self.kernel.flows().sweep(step, timeouts)
+                    {
+                        sweep = None;
+                        self.happened(Event::FlowCounts(report.flows));
+                    }
+                }
+            }
+        }
+        service_manager::stopping();
+        info!(
+            pins = %self.pin_dir().display(),
+            "stopped; the kernel goes on forwarding. `naru run` takes over again, `rm -r` of the pins detaches"
+        );
+    }
+
+    fn happened(&mut self, event: Event) {
+        self.world.handle(event, now());
+        self.act();
+        self.told.tell(&self.world);
+    }
+
+    /// Makes the kernel what the world wants it to be, as far as it lets us.
+    fn act(&mut self) {
+        let desired = desired(&self.world);
+        let (mut programs_moved, mut ways_moved) = (false, false);
+        let failures = plan::carry_out(&mut self.actual, &desired, |action| {
+            programs_moved |= matches!(action, Action::Attach(..) | Action::Detach(_));
+            ways_moved |= matches!(
+                action,
+                Action::PutRoute(..) | Action::RemoveRoute(_) | Action::PutBackend(..)
+            );
+            self.kernel.apply(action).map_err(|error| format!("{error:#}"))
+        });
+        if ways_moved {
+            self.kernel.flows().repoint(&self.actual);
+        }
+        if programs_moved {
+            self.network.refresh();
+        }
+        self.network.keep_known(self.world.to_resolve());
+        self.world.handle(Event::Failures(failures), now());
+    }
+
+    fn idle_timeouts(&self) -> BTreeMap<BackendId, Duration> {
+        let Some(applied) = self.world.applied() else {
+            return BTreeMap::new();
+        };
+        let services = &applied.file.config.services;
+        let members = self.world.members().backends.iter();
+        members
+            .filter_map(|(id, member)| Some((*id, services.get(&member.name.as_ref()?.service)?.idle_timeout)))
+            .collect()
+    }
+}
+
+struct Signals {
+    stop: Stop,
+    reload: Signal,
+}
+
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> anyhow::Result<Self> {
+        let catch = |kind| signal(kind).context("catch signals");
+        let stop = Stop {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+        };
+        Ok(Self {
+            stop,
+            reload: catch(SignalKind::hangup())?,
+        })
+    }
+}
+
+impl Stop {
+    /// Returns when we are to end. Cancel safe.
+    async fn wanted(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn now() -> Moment {
+    Moment {
+        monotonic: Instant::now(),
+        wall: SystemTime::now(),
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut timer = interval(period);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,170 @@
+//! What operators get to hear over the control socket, and what they may change.
+
+use std::fs;
+use std::path::Path;
+
+use lb_common::abi::{BackendId, TCP};
+use serde::Serialize;
+use serde_json::json;
+use tracing::info;
+
+use super::Daemon;
+use crate::core::members::Name;
+use crate::core::overrides::Change;
+use crate::core::status::{About, Counters, Status};
+use crate::core::world::Event;
+use crate::io::control::{Call, FlowRow, Flows, Reply, Request, Target};
+use crate::io::flows::Flow;
+
+/// More rows than anybody reads; the loop has other things to do than to write them.
+const FLOWS_LISTED: usize = 10_000;
+
+impl Daemon {
+    pub(super) fn answer(&mut self, call: Call) {
+        let answer = match call.request.clone() {
+            Request::Status {} => document(self.status()),
+            Request::Reload {} => self
+                .reload()
+                .map(|generation| json!({ "generation": generation, "path": self.path })),
+            Request::Flows { service, backend } => {
+                self.flows(service.as_deref(), backend.as_deref()).and_then(document)
+            }
+            Request::Drain { target } => self.change(target, Change::Drain, &call.caller),
+            Request::Undrain { target } => self.change(target, Change::Undrain, &call.caller),
+            Request::Weight { target, weight } => self.change(target, Change::Weight(weight), &call.caller),
+        };
+        call.reply(match answer {
+            Ok(value) => Reply::Done(value),
+            Err(reason) => Reply::Refused(reason),
+        });
+    }
+
+    pub(super) fn pin_dir(&self) -> &Path {
+        self.world.node().map_or(Path::new(""), |node| &node.pin_dir)
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let members = self.world.members().backends.keys();
+        let counters = Counters {
+            // A counter that cannot be read is shown as nothing counted, beside all that is known.
+            traffic: members
+                .filter_map(|id| Some((*id, self.kernel.traffic(*id).ok()?)))
+                .collect(),
+            verdicts: self.kernel.verdicts().unwrap_or_default(),
+            flow_capacity: self.kernel.flows().capacity(),
+        };
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let about = About {
+            host: host.trim(),
+            version: env!("CARGO_PKG_VERSION"),
+            config: &self.path,
+        };
+        Status::of(&self.world, &self.actual, &counters, &about)
+    }
+
+    /// One line for the service manager.
+    pub(super) fn summary(&self) -> String {
+        let services = self.actual.slots.len();
+        match self.world.refused() {
+            None => format!("services served: {services}"),
+            Some(_) => format!("services served: {services}; the file has errors, see `naru status`"),
+        }
+    }
+
+    fn change(&mut self, target: Target, change: Change, by: &str) -> Result<serde_json::Value, String> {
+        let Target { service, backend } = target;
+        let name = Name { service, backend };
+        self.world.find(&name).map_err(|unknown| unknown.to_string())?;
+        info!(service = name.service, backend = name.backend, by, ?change, "override");
+        self.happened(Event::Override {
+            name: name.clone(),
+            change,
+            by: by.to_owned(),
+        });
+        Ok(json!(self.standing(&name)))
+    }
+
+    /// How a backend is doing now, in a sentence.
+    fn standing(&self, name: &Name) -> String {
+        let Name { service, backend } = name;
+        let member = self
+            .world
+            .members()
+            .backends
+            .iter()
+            .find(|(_, member)| member.name.as_ref() == Some(name));
+        let Some((id, condition)) = member.and_then(|(id, _)| Some((id, self.world.conditions().get(id)?))) else {
+            return format!("{service}/{backend} takes effect when the network is known");
+        };
+        let reason = if condition.reason.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", condition.reason)
+        };
+        let state = format!("{:?}", condition.state).to_lowercase();
+        let (weight, flows) = (condition.effective_weight, self.world.flows(*id));
+        format!("{service}/{backend} is {state}{reason}, effective weight {weight}, {flows} flows")
+    }
+
+    fn flows(&self, service: Option<&str>, backend: Option<&str>) -> Result<Flows, String> {
+        self.check_filter(service, backend)?;
+        let mut listed = Flows::default();
+        for flow in self.kernel.flows().iter() {
+            let name = self.name_of(flow.backend);
+            let fits = |wanted: Option<&str>, own: fn(&Name) -> &str| wanted.is_none_or(|w| name.map(own) == Some(w));
+            if !fits(service, |name| &name.service) || !fits(backend, |name| &name.backend) {
+                continue;
+            }
+            if listed.flows.len() < FLOWS_LISTED {
+                listed.flows.push(row(&flow, name));
+            } else {
+                listed.more += 1;
+            }
+        }
+        Ok(listed)
+    }
+
+    /// A misspelt name must not look like a service without flows.
+    fn check_filter(&self, service: Option<&str>, backend: Option<&str>) -> Result<(), String> {
+        let names = || {
+            self.world
+                .members()
+                .backends
+                .values()
+                .filter_map(|member| member.name.as_ref())
+        };
+        if let Some(service) = service
+            && !names().any(|name| name.service == service)
+        {
+            return Err(format!("no service {service:?}"));
+        }
+        if let Some(backend) = backend
+            && !names().any(|name| name.backend == backend && service.is_none_or(|service| name.service == service))
+        {
+            return Err(format!("no backend {backend:?}"));
+        }
+        Ok(())
+    }
+
+    fn name_of(&self, id: BackendId) -> Option<&Name> {
+        self.world.members().backends.get(&id)?.name.as_ref()
+    }
+}
+
+fn row(flow: &Flow, name: Option<&Name>) -> FlowRow {
+    FlowRow {
+        service: name.map(|name| name.service.clone()),
+        backend: name.map(|name| name.backend.clone()),
+        protocol: if flow.protocol == TCP { "tcp" } else { "udp" }.to_owned(),
+        client: flow.client,
+        listen: flow.listen,
+        snat: flow.snat,
+        backend_address: flow.backend_address,
+        state: flow.state.to_owned(),
+        idle_seconds: flow.idle.as_secs(),
+    }
+}
+
+fn document(value: impl Serialize) -> Result<serde_json::Value, String> {
+    serde_json::to_value(value).map_err(|error| format!("cannot write the answer: {error}"))
+}

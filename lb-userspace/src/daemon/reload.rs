@@ -1,0 +1,62 @@
+//! A new configuration: all of it or nothing. The last good one stays in force, and the status tells why.
+
+use tracing::{error, info};
+
+use super::Daemon;
+use super::start::check_interfaces;
+use crate::core::config::{self, Parsed, Severity};
+use crate::core::world::Event;
+use crate::io::{config_file, service_manager};
+
+impl Daemon {
+    /// Reads the file and applies it. Ok: the generation now served; else all that is wrong.
+    pub(super) fn reload(&mut self) -> Result<u64, String> {
+        let text = config_file::read(&self.path).map_err(|error| error.to_string());
+        self.try_text(text)
+    }
+
+    pub(super) fn file_changed(&mut self, text: Result<String, String>) {
+        if text != self.tried {
+            drop(self.try_text(text));
+        }
+    }
+
+    fn try_text(&mut self, text: Result<String, String>) -> Result<u64, String> {
+        service_manager::reloading();
+        self.tried = text.clone();
+        let path = self.path.display().to_string();
+        let config = match text {
+            Ok(text) => self.examine(&text),
+            Err(reason) => Err(format!("cannot read {path}: {reason}")),
+        };
+        self.happened(Event::Config(config));
+        service_manager::ready(&self.summary());
+        if let Some(reason) = self.world.refused() {
+            error!(path, reason, "configuration refused; keeping the previous one");
+            return Err(format!("{reason}\nkeeping the previous configuration"));
+        }
+        let generation = self.world.applied().map_or(0, |applied| applied.generation);
+        info!(path, generation, "configuration applied");
+        self.tell_all();
+        match self.world.failures() {
+            [] => Ok(generation),
+            failures => {
+                let failures: Vec<&str> = failures.iter().map(|failure| failure.error.as_str()).collect();
+                Err(format!(
+                    "generation {generation} is in force but for this, tried again every second:\n{}",
+                    failures.join("\n")
+                ))
+            }
+        }
+    }
+
+    fn examine(&mut self, text: &str) -> Result<Parsed, String> {
+        let parsed = config::parse(&self.path.display().to_string(), text).map_err(|found| {
+            let errors = found.iter().filter(|found| found.severity == Severity::Error);
+            errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        })?;
+        let network = self.network.network();
+        check_interfaces(&parsed.config, &network)?;
+        Ok(parsed)
+    }
+}

@@ -1,0 +1,70 @@
+//! Puts changes of state into the log, each once.
+
+use std::collections::BTreeMap;
+
+use lb_common::abi::BackendId;
+use tracing::{info, warn};
+
+use super::Daemon;
+use crate::core::condition::State;
+use crate::core::world::World;
+
+/// What the log has been told.
+#[derive(Default)]
+pub struct Told {
+    states: BTreeMap<BackendId, State>,
+    failures: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Daemon {
+    /// Also what only the status knows, after a change of configuration.
+    pub(super) fn tell_all(&mut self) {
+        self.told.tell(&self.world);
+        let warnings = self.status().warnings;
+        for warning in warnings.iter().filter(|warning| !self.told.warnings.contains(warning)) {
+            warn!(warning, "configuration");
+        }
+        self.told.warnings = warnings;
+    }
+}
+
+impl Told {
+    pub fn tell(&mut self, world: &World) {
+        self.tell_states(world);
+        self.tell_failures(world);
+    }
+
+    fn tell_states(&mut self, world: &World) {
+        let conditions = world.conditions();
+        self.states.retain(|id, _| conditions.contains_key(id));
+        for (id, condition) in conditions {
+            if self.states.insert(*id, condition.state) == Some(condition.state) {
+                continue;
+            }
+            let Some(name) = world.members().backends.get(id).and_then(|member| member.name.as_ref()) else {
+                continue;
+            };
+            let (service, backend) = (&name.service, &name.backend);
+            let (state, reason) = (condition.state, &condition.reason);
+            match state {
+                State::Down => warn!(service, backend, ?state, reason, "backend"),
+                _ => info!(service, backend, ?state, reason, "backend"),
+            }
+        }
+    }
+
+    fn tell_failures(&mut self, world: &World) {
+        let failures: Vec<String> = world.failures().iter().map(|failure| failure.error.clone()).collect();
+        if failures == self.failures {
+            return;
+        }
+        for error in failures.iter().filter(|error| !self.failures.contains(error)) {
+            warn!(error, "the kernel refused a step; trying again every second");
+        }
+        if failures.is_empty() {
+            info!("the kernel took all steps that it had refused");
+        }
+        self.failures = failures;
+    }
+}

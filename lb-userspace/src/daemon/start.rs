@@ -1,0 +1,232 @@
+//! From a file's name to a daemon that serves it, or to an error with everything as it was before.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::report::Told;
+use super::{Daemon, now};
+use crate::core::config::{self, Config, Diagnostic, Parsed};
+use crate::core::kernel::{Action, KernelState};
+use crate::core::network::Network;
+use crate::core::plan;
+use crate::core::world::{Event, World};
+use crate::io::bpf::Kernel;
+use crate::io::control::Control;
+use crate::io::{config_file, netlink, privileges};
+
+/// How long the first plan waits for backends to answer ARP: a first flow should find its way, and a backend that is
+/// away must not hold up the others.
+const ACQUAINTANCE: Duration = Duration::from_millis(300);
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot read {}: {error}", path.display())]
+    Unreadable {
+        path: PathBuf,
+        error: config_file::ReadError,
+    },
+    #[error("{} has errors", path.display())]
+    Config {
+        path: PathBuf,
+        text: String,
+        found: Vec<Diagnostic>,
+    },
+    /// The configuration is good, this host does not let it be served.
+    #[error("{0:#}; nothing is changed")]
+    Host(anyhow::Error),
+}
+
+impl Daemon {
+    pub(super) async fn start(path: PathBuf) -> Result<Self, StartError> {
+        let unreadable = |error| StartError::Unreadable {
+            path: path.clone(),
+            error,
+        };
+        let text = config_file::read(&path).map_err(unreadable)?;
+        let parsed = config::parse(&path.display().to_string(), &text).map_err(|found| StartError::Config {
+            path: path.clone(),
+            text: text.clone(),
+            found,
+        })?;
+        Self::start_with(path, text, parsed).await.map_err(StartError::Host)
+    }
+
+    async fn start_with(path: PathBuf, text: String, parsed: Parsed) -> anyhow::Result<Self> {
+        privileges::check()?;
+        let mut network = netlink::Watch::open().await?;
+        let picture = network.network();
+        check_interfaces(&parsed.config, &picture).map_err(|reason| anyhow!(reason))?;
+        let node = parsed.config.node.clone();
+        let control = Control::bind(&node.run_dir)?;
+        let file = config_file::Watch::open(&path, text.clone())?;
+        let kernel = Kernel::open(&node.pin_dir, node.max_flows)?;
+        let mut daemon = Self {
+            path,
+            tried: Ok(text),
+            world: World::default(),
+            actual: KernelState::default(),
+            kernel,
+            network,
+            file,
+            control,
+            told: Told::default(),
+        };
+        match daemon.take_over(picture, parsed).await {
+            Ok(()) => Ok(daemon),
+            Err(error) => {
+                daemon.undo_start();
+                Err(error)
+            }
+        }
+    }
+
+    /// All interfaces, or none: half a load balancer would take clients' packets it cannot bring anywhere.
+    async fn take_over(&mut self, picture: Network, file: Parsed) -> anyhow::Result<()> {
+        self.actual = self.kernel.snapshot().context("read back what the pinned maps hold")?;
+        let before = self.actual.clone();
+        self.world = World::adopt(&before, now());
+        self.world.handle(Event::Network(picture), now());
+        self.world.handle(Event::Config(Ok(file)), now());
+        if let Some(reason) = self.world.refused() {
+            bail!("{}: {reason}", self.path.display());
+        }
+        self.meet_neighbours().await;
+        self.act();
+        let attach = self
+            .world
+            .failures()
+            .iter()
+            .find(|failure| matches!(failure.action, Action::Attach(..)));
+        if let Some(failure) = attach {
+            let error = anyhow!(failure.error.clone());
+            self.go_back(&before);
+            return Err(error);
+        }
+        self.tell_all();
+        let interfaces: Vec<&str> = self.actual.attached.values().map(|at| at.interface.as_str()).collect();
+        info!(path = %self.path.display(), interfaces = interfaces.join(","), services = self.actual.slots.len(), "serving");
+        Ok(())
+    }
+
+    async fn meet_neighbours(&mut self) {
+        let met = async {
+            loop {
+                let wanted = self.world.to_resolve();
+                let network = self.network.network();
+                if wanted
+                    .iter()
+                    .all(|neighbour| network.neighbours.contains_key(neighbour))
+                {
+                    return;
+                }
+                self.network.keep_known(wanted);
+                self.network.changed().await;
+            }
+        };
+        let _late_ones_come_later = timeout(ACQUAINTANCE, met).await;
+        let network = self.network.network();
+        self.world.handle(Event::Network(network), now());
+    }
+
+    fn go_back(&mut self, before: &KernelState) {
+        let failures = plan::carry_out(&mut self.actual, before, |action| {
+            self.kernel.apply(action).map_err(|error| format!("{error:#}"))
+        });
+        for failure in failures {
+            warn!(error = failure.error, "cannot undo a step of this start");
+        }
+    }
+
+    fn undo_start(self) {
+        if let Err(error) = self.kernel.undo_start() {
+            warn!(error = format!("{error:#}"), "cannot remove the pins of this start");
+        }
+    }
+}
+
+/// Names that no interface has: the world would wait for them in silence.
+pub(super) fn check_interfaces(config: &Config, network: &Network) -> Result<(), String> {
+    let present: Vec<&str> = network.links.values().map(|link| link.name.as_str()).collect();
+    let mut complaints = Vec::new();
+    for name in config
+        .node
+        .interfaces
+        .iter()
+        .flatten()
+        .filter(|name| !present.contains(&name.as_str()))
+    {
+        let meant = present
+            .iter()
+            .max_by(|a, b| likeness(name, a).total_cmp(&likeness(name, b)));
+        let hint = meant.filter(|meant| likeness(name, meant) > 0.7);
+        let hint = hint
+            .map(|meant| format!("; did you mean {meant:?}?"))
+            .unwrap_or_default();
+        complaints.push(format!("[node] interfaces: this host has no {name:?}{hint}"));
+    }
+    if complaints.is_empty() {
+        return Ok(());
+    }
+    complaints.push(format!("its interfaces are {}", present.join(", ")));
+    Err(complaints.join("; "))
+}
+
+fn likeness(a: &str, b: &str) -> f64 {
+    strsim::jaro_winkler(a, b)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::core::config::{Node, Xdp};
+    use crate::core::network::Link;
+
+    fn host(names: &[&str]) -> Network {
+        let link = |name: &&str| Link {
+            name: (*name).to_owned(),
+            mac: [2; 6],
+            up: true,
+            mtu: 1500,
+            addresses: vec![],
+            xdp: None,
+        };
+        Network {
+            links: (1..).zip(names.iter().map(link)).collect(),
+            ..Network::default()
+        }
+    }
+
+    fn wanting(interfaces: Option<&[&str]>) -> Config {
+        let node = Node {
+            name: None,
+            interfaces: interfaces.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+            xdp: Xdp::Auto,
+            run_dir: "/run/naru".into(),
+            pin_dir: "/sys/fs/bpf/naru".into(),
+            max_flows: 1024,
+        };
+        Config {
+            node,
+            services: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn an_unknown_interface_is_named_with_what_may_be_meant() {
+        let host = host(&["lo", "eth0", "eth1"]);
+        assert_eq!(check_interfaces(&wanting(Some(&["eth1"])), &host), Ok(()));
+        assert_eq!(check_interfaces(&wanting(None), &host), Ok(()));
+        let refusal = check_interfaces(&wanting(Some(&["eht0", "eth1", "bond"])), &host).unwrap_err();
+        assert_eq!(
+            refusal,
+            "[node] interfaces: this host has no \"eht0\"; did you mean \"eth0\"?; \
+             [node] interfaces: this host has no \"bond\"; its interfaces are lo, eth0, eth1"
+        );
+    }
+}
