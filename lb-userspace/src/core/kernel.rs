@@ -65,12 +65,9 @@ impl fmt::Display for Action {
             Self::RemoveSlots(service) => write!(f, "remove slots of service {service}"),
             Self::PutListen(listen, service) => write!(f, "put listen {}: service {}", At(listen), service.id),
             Self::RemoveListen(listen) => write!(f, "remove listen {}", At(listen)),
-            Self::Attach(ifindex, attachment) => {
-                write!(
-                    f,
-                    "attach to {} (interface {ifindex}, {:?})",
-                    attachment.interface, attachment.mode
-                )
+            Self::Attach(ifindex, Attachment { interface, mode }) => {
+                let mode = format!("{mode:?}").to_lowercase();
+                write!(f, "attach to {interface} (interface {ifindex}, {mode})")
             }
             Self::Detach(ifindex) => write!(f, "detach from interface {ifindex}"),
         }

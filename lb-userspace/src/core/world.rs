@@ -2,6 +2,9 @@
 //!
 //! Never acts and never asks the time. Scenarios in `tests/it/scenarios` show it at work.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant, SystemTime};
