@@ -198,14 +198,9 @@ fn way_back(state: &KernelState, client: Be32, old: &NextHop) -> Option<NextHop>
 }
 
 fn longest_match(state: &KernelState, address: Ipv4Addr) -> Option<&Route> {
-    (0..=32).rev().find_map(|length| {
-        let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-        let prefix = Prefix {
-            address: Ipv4Addr::from_bits(address.to_bits() & mask),
-            length: length as u8,
-        };
-        state.routes.get(&prefix)
-    })
+    (0..=32)
+        .rev()
+        .find_map(|length| state.routes.get(&Prefix::around(address, length)))
 }
 
 fn address(address: Be32, port: Be16) -> SocketAddrV4 {
