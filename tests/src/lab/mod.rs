@@ -35,7 +35,7 @@ pub use poll::{until, until_true};
 pub use process::Process;
 pub use topology::{BACKEND_PORT, Topology, VIP, backend_address};
 pub use transfers::{Outcome, Transfers};
-pub use udp::{UdpEcho, udp_exchange};
+pub use udp::{UdpEcho, UdpFlow, udp_exchange};
 pub use xdp::PassProgram;
 
 /// One lab: a mark for all it makes, and a folder for its files. Logs in there are shown when the case fails.
@@ -123,7 +123,7 @@ pub fn case<F: FnOnce(&Lab) -> Result<()>>(run: F) {
 
     match outcome {
         Err(panic) => resume_unwind(panic),
-        Ok(Err(error)) => panic!("{error:?}"),
+        Ok(Err(error)) => panic!("{error:#}"),
         Ok(Ok(())) => {}
     }
     assert!(left.is_empty(), "the case left {left:?}");
