@@ -1,3 +1,80 @@
 //! Cases in the lab: each is an outcome that a user notices.
 
+mod bad_input;
+mod demo;
+mod flows;
 mod harness;
+mod lifecycle;
+mod operator;
+mod reload;
+mod traffic;
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lb_tests::lab::{Naru, Tally, VIP, until};
+use serde_json::Value;
+
+/// What a user is promised for a change of any kind.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Where the service of most cases listens; the backends listen elsewhere, so that ports are translated.
+const LISTEN: SocketAddrV4 = SocketAddrV4::new(VIP, 80);
+
+/// `services[name]` of a status.
+fn service<'a>(status: &'a Value, name: &str) -> Result<&'a Value> {
+    named(&status["services"], name)
+}
+
+fn backend<'a>(status: &'a Value, service_name: &str, name: &str) -> Result<&'a Value> {
+    named(&service(status, service_name)?["backends"], name)
+}
+
+fn named<'a>(list: &'a Value, name: &str) -> Result<&'a Value> {
+    let items = list.as_array().with_context(|| format!("{list} is not a list"))?;
+    items
+        .iter()
+        .find(|item| item["name"] == name)
+        .with_context(|| format!("{name} is missing in {list}"))
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is not a number"))
+}
+
+fn generation(naru: &Naru) -> Result<u64> {
+    Ok(number(&naru.status()?["config"]["generation"]))
+}
+
+/// Waits for a newer configuration than `before`; a second is all it may take.
+fn applied_after(naru: &Naru, before: u64) -> Result<()> {
+    until(SOON, || {
+        let status = naru.status()?;
+        ensure!(
+            number(&status["config"]["generation"]) > before,
+            "not applied: {}",
+            status["config"]
+        );
+        Ok(())
+    })
+}
+
+#[track_caller]
+fn assert_clean(tally: &Tally, answers: u64) {
+    assert_eq!((tally.answers(), tally.errors.len()), (answers, 0), "{tally:?}");
+}
+
+/// Each share within `points` percentage points of what the weights say.
+#[track_caller]
+fn assert_shares(tally: &Tally, weights: &[(&str, u16)], points: f64) {
+    let sum: u16 = weights.iter().map(|(_, weight)| weight).sum();
+    for (name, weight) in weights {
+        let expected = 100.0 * f64::from(*weight) / f64::from(sum);
+        let found = tally.share(name);
+        assert!(
+            (found - expected).abs() <= points,
+            "{name}: {found:.1} %, not {expected:.1} %: {tally:?}"
+        );
+    }
+}

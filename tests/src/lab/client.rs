@@ -71,7 +71,7 @@ impl Connection {
     }
 
     /// The name of the backend that answered `/`, checked against what it says in the body.
-    fn who(&mut self, last: bool) -> Result<String> {
+    pub fn who(&mut self, last: bool) -> Result<String> {
         let head = self.ask("/", last)?;
         let mut body = vec![0; head.length];
         self.read(&mut body)?;
@@ -81,6 +81,14 @@ impl Connection {
             String::from_utf8_lossy(&body)
         );
         Ok(head.backend)
+    }
+
+    /// Waits until the server has closed its side.
+    pub fn end(mut self) -> Result<()> {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).context("wait for the end")?;
+        ensure!(rest.is_empty(), "{} bytes more than announced", rest.len());
+        Ok(())
     }
 
     fn line(&mut self) -> Result<String> {

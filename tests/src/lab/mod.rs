@@ -16,24 +16,26 @@ mod udp;
 mod xdp;
 
 use std::any::type_name;
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 
-pub use client::{Load, Running, Tally, get};
+pub use client::{Connection, Load, Running, Tally, get};
 pub use namespace::Namespace;
-pub use naru::{Ended, Naru};
+pub use naru::{Ended, Naru, built};
 pub use nginx::{BIG_FILE, Nginx};
-pub use poll::until;
+pub use poll::{until, until_true};
 pub use process::Process;
-pub use topology::{BACKEND_PORT, Topology, VIP, backend_address, backend_name};
+pub use topology::{BACKEND_PORT, Topology, VIP, backend_address};
 pub use transfers::{Outcome, Transfers};
-pub use udp::{UdpEcho, udp_exchange};
+pub use udp::{UdpEcho, UdpFlow, udp_exchange};
 pub use xdp::PassProgram;
 
 /// One lab: a mark for all it makes, and a folder for its files. Logs in there are shown when the case fails.
@@ -67,7 +69,13 @@ impl Lab {
         residue::pin_folder(&self.id, role)
     }
 
-    fn show_logs(&self) {
+    /// A command outside of the lab's namespaces, but of the lab.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        process::command(&self.id, program)
+    }
+
+    /// What the daemons and servers said.
+    pub fn show_logs(&self) {
         let entries = fs::read_dir(&self.folder)
             .into_iter()
             .flatten()
@@ -97,8 +105,7 @@ impl Drop for Lab {
 pub fn case<F: FnOnce(&Lab) -> Result<()>>(run: F) {
     static TURN: Mutex<()> = Mutex::new(());
     let name = type_name::<F>().trim_end_matches("::{{closure}}");
-    if !rustix::process::geteuid().is_root() {
-        note(&format!("SKIP {name}: needs root"));
+    if skipped(name) {
         return;
     }
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,11 +123,20 @@ pub fn case<F: FnOnce(&Lab) -> Result<()>>(run: F) {
 
     match outcome {
         Err(panic) => resume_unwind(panic),
-        Ok(Err(error)) => panic!("{error:?}"),
+        Ok(Err(error)) => panic!("{error:#}"),
         Ok(Ok(())) => {}
     }
     assert!(left.is_empty(), "the case left {left:?}");
     assert_eq!(before, after, "the case changed the network of the host");
+}
+
+/// Without root there is no lab; says so.
+pub fn skipped(name: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        note(&format!("SKIP {name}: needs root"));
+    }
+    !root
 }
 
 /// A line for whoever watches the run; the test runner captures `println!` only.

@@ -232,8 +232,13 @@ impl Drop for Naru<'_> {
     }
 }
 
-/// The program under test, built beside the tests from the very library that `naru` is.
-pub fn binary() -> Result<PathBuf> {
+/// The program under test, built with the tests from the very library that `naru` is.
+fn binary() -> Result<PathBuf> {
+    built("naru-under-test")
+}
+
+/// A program of this crate, in the folder of this one.
+pub fn built(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("find this program")?;
     let folder = own.parent().context("find this program's folder")?;
     let folder = if folder.ends_with("deps") {
@@ -241,11 +246,11 @@ pub fn binary() -> Result<PathBuf> {
     } else {
         folder
     };
-    let binary = folder.join("naru-under-test");
+    let program = folder.join(name);
     ensure!(
-        binary.exists(),
+        program.exists(),
         "{} is missing: cargo build -p lb-tests",
-        binary.display()
+        program.display()
     );
-    Ok(binary)
+    Ok(program)
 }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 const EVERY: Duration = Duration::from_millis(20);
 
@@ -19,4 +19,9 @@ pub fn until<T>(within: Duration, mut probe: impl FnMut() -> Result<T>) -> Resul
             done => return done,
         }
     }
+}
+
+/// As `until`, for a plain question; `else_error` says what is wrong as long as the answer is no.
+pub fn until_true(within: Duration, else_error: &str, mut probe: impl FnMut() -> Result<bool>) -> Result<()> {
+    until(within, || if probe()? { Ok(()) } else { bail!("{else_error}") })
 }

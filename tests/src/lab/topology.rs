@@ -31,14 +31,18 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// Backends `b1`, `b2` …
     pub fn new(lab: &Lab, backends: usize) -> Result<Self> {
+        let names: Vec<_> = (1..=backends).map(|number| format!("b{number}")).collect();
+        Self::with_backends(lab, &names.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    pub fn with_backends(lab: &Lab, names: &[&str]) -> Result<Self> {
         let mut pass = PassProgram::load()?;
         let client = lab.namespace("client")?;
         let node = lab.namespace("node")?;
         let switch = lab.namespace("switch")?;
-        let backends: Vec<_> = (0..backends)
-            .map(|index| lab.namespace(&backend_name(index)))
-            .collect::<Result<_>>()?;
+        let backends: Vec<_> = names.iter().map(|name| lab.namespace(name)).collect::<Result<_>>()?;
 
         cable(&client, "eth0", &node, "clients")?;
         client.ip("addr add 198.18.0.2/24 dev eth0")?;
@@ -97,10 +101,6 @@ impl Topology {
         }
         text
     }
-}
-
-pub fn backend_name(index: usize) -> String {
-    format!("b{}", index + 1)
 }
 
 pub fn backend_address(index: usize) -> SocketAddrV4 {

@@ -7,7 +7,7 @@ use std::net::{SocketAddrV4, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
@@ -22,7 +22,7 @@ const UNDER_WAY_WITHIN: Duration = Duration::from_secs(10);
 
 pub struct Transfers {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<(String, Result<Duration>)>>,
+    threads: Vec<JoinHandle<(String, Result<()>)>>,
 }
 
 #[derive(Default)]
@@ -41,8 +41,6 @@ pub struct Outcome {
     pub complete: BTreeMap<String, usize>,
     /// What broke the others.
     pub broken: Vec<String>,
-    /// The longest that one of them waited for its next bytes.
-    pub longest_wait: Duration,
 }
 
 impl Transfers {
@@ -82,15 +80,11 @@ impl Transfers {
         let mut outcome = Outcome {
             complete: BTreeMap::new(),
             broken: Vec::new(),
-            longest_wait: Duration::ZERO,
         };
         for thread in self.threads.drain(..) {
             let (backend, result) = thread.join().expect("a transfer does not panic");
             match result {
-                Ok(wait) => {
-                    *outcome.complete.entry(backend).or_default() += 1;
-                    outcome.longest_wait = outcome.longest_wait.max(wait);
-                }
+                Ok(()) => *outcome.complete.entry(backend).or_default() += 1,
                 Err(error) => outcome.broken.push(format!("{backend}: {error:#}")),
             }
         }
@@ -107,8 +101,7 @@ impl Drop for Transfers {
     }
 }
 
-/// The longest wait for the next bytes.
-fn download(target: SocketAddrV4, shared: &Shared, backend: &mut String) -> Result<Duration> {
+fn download(target: SocketAddrV4, shared: &Shared, backend: &mut String) -> Result<()> {
     let descriptor = socket(AddressFamily::INET, SocketType::STREAM, None)?;
     sockopt::set_socket_recv_buffer_size(&descriptor, RECEIVE_BUFFER)?;
     connect(&descriptor, &target).context("connect")?;
@@ -117,16 +110,13 @@ fn download(target: SocketAddrV4, shared: &Shared, backend: &mut String) -> Resu
     *backend = head.backend;
     ensure!(head.length == BIG_FILE.len(), "length {}", head.length);
 
-    let mut longest = Duration::ZERO;
     let mut chunk = [0; CHUNK];
     for (index, expected) in BIG_FILE.chunks(CHUNK).enumerate() {
-        let asked = Instant::now();
         let chunk = &mut chunk[..expected.len()];
         connection
             .read(chunk)
             .with_context(|| format!("at byte {}", index * CHUNK))?;
         ensure!(chunk == expected, "wrong bytes near {}", index * CHUNK);
-        longest = longest.max(asked.elapsed());
         if index == 0 {
             shared.begun.fetch_add(1, Ordering::Relaxed);
         }
@@ -135,5 +125,5 @@ fn download(target: SocketAddrV4, shared: &Shared, backend: &mut String) -> Resu
             thread::sleep(PACE);
         }
     }
-    Ok(longest)
+    Ok(())
 }

@@ -68,18 +68,60 @@ fn echo(socket: &UdpSocket, name: &str, stop: &AtomicBool) {
     }
 }
 
-/// Asks `count` times from each of `sockets` sockets in turn, with datagrams of all sizes; each answer must be whole.
-/// A socket must be answered by one and the same backend.
-pub fn udp_exchange(namespace: &Namespace, target: SocketAddrV4, sockets: usize, count: usize) -> Result<Tally> {
+/// One client's socket: a flow, as far as the load balancer knows.
+pub struct UdpFlow {
+    socket: UdpSocket,
+    asked: usize,
+}
+
+impl UdpFlow {
+    pub fn open(namespace: &Namespace, target: SocketAddrV4) -> Result<Self> {
+        namespace.inside(|| Self::to(target))?
+    }
+
+    fn to(target: SocketAddrV4) -> Result<Self> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect(target)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { socket, asked: 0 })
+    }
+
+    /// Waits so long for an answer.
+    pub fn patience(self, patience: Duration) -> Result<Self> {
+        self.socket.set_read_timeout(Some(patience))?;
+        Ok(self)
+    }
+
+    /// Sends a datagram of another size each time; the name of the backend whose answer was whole.
+    pub fn ask(&mut self) -> Result<String> {
+        let mut question = self.asked.to_be_bytes().to_vec();
+        question.resize(8 + self.asked * 97 % LARGEST, b'x');
+        self.asked += 1;
+        self.socket.send(&question).context("send")?;
+        let mut answer = [0; 2048];
+        let length = self.socket.recv(&mut answer).context("receive")?;
+        let split = answer[..length]
+            .iter()
+            .position(|byte| *byte == b' ')
+            .context("an answer without a name")?;
+        ensure!(
+            answer[split + 1..length] == question,
+            "another answer than to what was asked"
+        );
+        Ok(String::from_utf8_lossy(&answer[..split]).into_owned())
+    }
+}
+
+/// Asks `count` times on each of so many flows, one flow after the other. A flow must be answered by one and the same
+/// backend.
+pub fn udp_exchange(namespace: &Namespace, target: SocketAddrV4, flows: usize, count: usize) -> Result<Tally> {
     namespace.inside(|| {
         let mut tally = Tally::default();
-        for _ in 0..sockets {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-            socket.connect(target)?;
-            socket.set_read_timeout(Some(PATIENCE))?;
+        for _ in 0..flows {
+            let mut flow = UdpFlow::to(target)?;
             let mut first = None;
-            for round in 0..count {
-                let answer = ask(&socket, round).and_then(|backend| {
+            for _ in 0..count {
+                let answer = flow.ask().and_then(|backend| {
                     let first = first.get_or_insert_with(|| backend.clone());
                     ensure!(*first == backend, "answered by {backend}, before by {first}");
                     Ok(backend)
@@ -89,21 +131,4 @@ pub fn udp_exchange(namespace: &Namespace, target: SocketAddrV4, sockets: usize,
         }
         Ok(tally)
     })?
-}
-
-fn ask(socket: &UdpSocket, round: usize) -> Result<String> {
-    let mut question = round.to_be_bytes().to_vec();
-    question.resize(8 + round * 97 % LARGEST, b'x');
-    socket.send(&question).context("send")?;
-    let mut answer = [0; 2048];
-    let length = socket.recv(&mut answer).context("receive")?;
-    let split = answer[..length]
-        .iter()
-        .position(|byte| *byte == b' ')
-        .context("an answer without a name")?;
-    ensure!(
-        answer[split + 1..length] == question,
-        "another answer than to what was asked"
-    );
-    Ok(String::from_utf8_lossy(&answer[..split]).into_owned())
 }

@@ -1,0 +1,91 @@
+//! What becomes of flows: they expire, their ports serve again, and they survive a backend's new network card.
+
+use std::net::{Ipv4Addr, TcpStream};
+
+use lb_tests::lab::*;
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
+
+use super::*;
+
+#[test]
+fn idle_flows_expire() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let _echo = UdpEcho::on_each(&net)?;
+        let text = net
+            .service("echo", "udp", 80, &[1])
+            .replace("protocol", "idle_timeout = \"2s\"\nprotocol");
+        let naru = Naru::run(lab, &net.node, &text)?;
+
+        assert_clean(&udp_exchange(&net.client, LISTEN, 100, 1)?, 100);
+        let active = || Ok::<_, anyhow::Error>(number(&backend(&naru.status()?, "echo", "b1")?["active_flows"]));
+        until_true(Duration::from_secs(2), "no flow is shown", || Ok(active()? > 0))?;
+        until_true(Duration::from_secs(8), "flows stay", || Ok(active()? == 0))?;
+        assert_eq!(naru.status()?["flows"]["active"], 0);
+        Ok(())
+    });
+}
+
+/// A client that comes again from the port it has just closed, in order or by a reset.
+#[test]
+fn a_closed_port_serves_again_at_once() {
+    case(|lab| {
+        let net = Topology::new(lab, 2)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let _naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1, 1]))?;
+
+        net.client.inside(|| {
+            for round in 0..20 {
+                let reset = round % 2 == 1;
+                let answer = from_one_port(reset).with_context(|| format!("round {round}"))?;
+                ensure!(["b1", "b2"].contains(&answer.as_str()), "{answer}");
+            }
+            Ok(())
+        })?
+    });
+}
+
+/// Asks from a port of its own and closes, in order or by a reset; who answered.
+fn from_one_port(reset: bool) -> Result<String> {
+    let stream = until(SOON, || {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 40_000))?;
+        // The client's own kernel may still wait for the last acknowledgement of the round before.
+        connect(&socket, &LISTEN).context("connect")?;
+        Ok(TcpStream::from(socket))
+    })?;
+    sockopt::set_socket_linger(&stream, reset.then_some(Duration::ZERO))?;
+    let mut connection = Connection::on(stream)?;
+    let answer = connection.who(!reset)?;
+    if !reset {
+        connection.end()?;
+    }
+    Ok(answer)
+}
+
+#[test]
+fn flows_survive_a_new_hardware_address() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let _echo = UdpEcho::on_each(&net)?;
+        let echo = format!("\n[service.echo]\nlisten = \"{LISTEN}\"\nprotocol = \"udp\"\nbackends = [\"b1\"]\n");
+        let _naru = Naru::run(lab, &net.node, &(net.service("web", "tcp", 80, &[1]) + &echo))?;
+        // As a machine does whose card was exchanged or whose address moved: it says so by ARP.
+        net.backends[0].sysctl("net/ipv4/conf/eth0/arp_notify", "1")?;
+
+        let transfers = Transfers::start(&net.client, LISTEN, 50)?;
+        let mut flow = UdpFlow::open(&net.client, LISTEN)?.patience(Duration::from_millis(50))?;
+        flow.ask()?;
+        net.backends[0].ip("link set eth0 address 02:00:00:00:be:ef")?;
+        until(SOON, || flow.ask())?;
+        let outcome = transfers.finish();
+        assert_eq!(
+            (outcome.complete.get("b1"), outcome.broken.len()),
+            (Some(&50), 0),
+            "{outcome:?}"
+        );
+        Ok(())
+    });
+}

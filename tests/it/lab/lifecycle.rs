@@ -1,0 +1,129 @@
+//! The daemon dies, comes back, is started twice: the kernel goes on forwarding all the while.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use lb_tests::lab::*;
+
+use super::*;
+
+#[test]
+fn a_killed_daemon_is_not_missed() {
+    case(|lab| {
+        let net = Topology::new(lab, 2)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let mut naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1, 1]))?;
+        let transfers = Transfers::start(&net.client, LISTEN, 50)?;
+        let kept = Load::keep_alive(4).start(&net.client, LISTEN)?;
+        let single = Load::one_each(2).start(&net.client, LISTEN)?;
+        let going_on = || {
+            let (kept_before, single_before) = (kept.tally().answers(), single.tally().answers());
+            until(Duration::from_secs(3), || {
+                ensure!(
+                    kept.tally().answers() > kept_before + 300,
+                    "kept connections stand still"
+                );
+                ensure!(
+                    single.tally().answers() > single_before + 300,
+                    "new connections stand still"
+                );
+                Ok(())
+            })
+        };
+        going_on()?;
+        let before = naru.status()?;
+        let picture = kernel_picture(&net, &naru)?;
+
+        naru.kill9()?;
+        going_on()?;
+        naru.start()?;
+        going_on()?;
+
+        assert!(kernel_picture(&net, &naru)? == picture, "other maps, links or numbers");
+        let after = naru.status()?;
+        for name in ["b1", "b2"] {
+            for counter in ["new_flows", "packets", "bytes"] {
+                let of = |status| Ok::<_, anyhow::Error>(number(&backend(status, "web", name)?[counter]));
+                assert!(
+                    of(&after)? > of(&before)?,
+                    "{name} {counter}: {} then {}",
+                    of(&before)?,
+                    of(&after)?
+                );
+            }
+        }
+        assert!(number(&after["flows"]["active"]) >= 50, "{after}");
+        // An orderly end is no reason to stop, either.
+        naru.restart()?;
+        going_on()?;
+        assert!(kernel_picture(&net, &naru)? == picture, "other maps, links or numbers");
+
+        let (kept, single) = (kept.stop(), single.stop());
+        assert!(
+            kept.errors.is_empty() && single.errors.is_empty(),
+            "{kept:?} {single:?}"
+        );
+        let outcome = transfers.finish();
+        assert_eq!(
+            (outcome.complete.values().sum(), outcome.broken.len()),
+            (50, 0),
+            "{outcome:?}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_second_daemon_on_the_same_pins_is_refused() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let text = net.service("web", "tcp", 80, &[1]);
+        let mut naru = Naru::run(lab, &net.node, &text)?;
+        let load = Load::one_each(2).start(&net.client, LISTEN)?;
+
+        // Its own run folder, so that only the pins are in its way.
+        let second = lab.folder().join("second.toml");
+        let run_folder = lab.folder().join("second");
+        fs::write(
+            &second,
+            format!(
+                "{text}\n[node]\nrun_dir = {run_folder:?}\npin_dir = {:?}\n",
+                naru.pin_folder()
+            ),
+        )?;
+        let refused = naru.cli(&["run", "--config", &second.display().to_string()])?;
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(3), "{said}");
+        assert!(said.contains(&naru.pin_folder().display().to_string()), "{said}");
+
+        naru.still_runs()?;
+        assert_eq!(naru.status()?["services"].as_array().map(Vec::len), Some(1));
+        let answers = load.tally().answers();
+        until_true(SOON, "traffic stands still", || {
+            Ok(load.tally().answers() > answers + 100)
+        })?;
+        let tally = load.stop();
+        assert!(tally.errors.is_empty(), "{tally:?}");
+        Ok(())
+    });
+}
+
+/// What must be the same after a restart: the pinned maps and links by their numbers, and the numbers of backends and
+/// services in them. The program may be a newer one.
+fn kernel_picture(net: &Topology, naru: &Naru) -> Result<BTreeMap<String, String>> {
+    let mut picture = BTreeMap::new();
+    for pin in fs::read_dir(naru.pin_folder().join("v1"))? {
+        let pin = pin?;
+        let name = pin.file_name().to_string_lossy().into_owned();
+        let path = pin.path().display().to_string();
+        let bpftool = |kind, what| net.node.stdout("bpftool", &["-j", kind, what, "pinned", &path]);
+        let shown: Value = serde_json::from_str(&bpftool("map", "show").or_else(|_| bpftool("link", "show"))?)?;
+        picture.insert(format!("{name} id"), shown["id"].to_string());
+        if ["backends", "services"].contains(&name.as_str()) {
+            picture.insert(name, bpftool("map", "dump")?);
+        }
+    }
+    ensure!(picture.len() >= 10, "too few pins: {:?}", picture.keys());
+    Ok(picture)
+}

@@ -1,0 +1,97 @@
+//! What an operator does by hand: drain, undrain, weights, and looking into the maps.
+
+use std::fs;
+
+use lb_tests::lab::*;
+
+use super::*;
+
+#[test]
+fn drain_undrain_and_weight() {
+    case(|lab| {
+        let net = Topology::new(lab, 2)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1, 1]))?;
+        let transfers = Transfers::start(&net.client, LISTEN, 40)?;
+
+        naru.tell(&["drain", "web/b1"])?;
+        assert_eq!(backend(&naru.status()?, "web", "b1")?["state"], "draining");
+        let tally = Load::one_each(4).requests(500).start(&net.client, LISTEN)?.finish();
+        assert_clean(&tally, 500);
+        assert_eq!(tally.by_backend.get("b2"), Some(&500), "{tally:?}");
+        assert_eq!(transfers.running(), 40);
+
+        naru.tell(&["undrain", "web/b1"])?;
+        naru.tell(&["weight", "web/b1", "3"])?;
+        let status = naru.status()?;
+        assert_eq!(backend(&status, "web", "b1")?["state"], "up");
+        assert_eq!(backend(&status, "web", "b1")?["effective_weight"], 3);
+        let tally = Load::one_each(4).requests(4000).start(&net.client, LISTEN)?.finish();
+        assert_clean(&tally, 4000);
+        assert_shares(&tally, &[("b1", 3), ("b2", 1)], 4.0);
+
+        let wrong = naru.cli(&["drain", "web/b9"])?;
+        assert!(!wrong.status.success());
+        assert!(String::from_utf8_lossy(&wrong.stderr).contains("b9"), "{wrong:?}");
+
+        let flows: Value = serde_json::from_str(&naru.tell(&["flows", "--backend", "b1", "--json"])?)?;
+        let text = flows.to_string();
+        assert!(text.contains("198.18.0.2") && text.contains("198.18.1.11"), "{text}");
+
+        let outcome = transfers.finish();
+        assert_eq!(
+            (outcome.complete.values().sum(), outcome.broken.len()),
+            (40, 0),
+            "{outcome:?}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn bpftool_prints_names() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let text = net.service("web", "tcp", 80, &[1]) + "\n[node]\nmax_flows = 1024\n";
+        let naru = Naru::run(lab, &net.node, &text)?;
+        assert_clean(&Load::one_each(1).requests(10).start(&net.client, LISTEN)?.finish(), 10);
+
+        let net_line = net.node.stdout("bpftool", &["net"])?;
+        let interface = net_line
+            .lines()
+            .find(|line| line.starts_with("clients("))
+            .context("no XDP on clients")?;
+        let program = interface.split_whitespace().last().context("no program id")?.to_owned();
+        let shown = net.node.stdout("bpftool", &["prog", "show", "id", &program])?;
+        assert!(shown.contains("name naru"), "{shown}");
+
+        let mut maps = 0;
+        for pin in fs::read_dir(naru.pin_folder().join("v1"))? {
+            let pin = pin?.path();
+            let path = pin.display().to_string();
+            let Ok(shown) = net.node.stdout("bpftool", &["map", "show", "pinned", &path]) else {
+                continue;
+            };
+            // The kernel keeps no type information for maps of maps: they show the numbers of the inner ones.
+            if shown.contains("_of_maps") {
+                continue;
+            }
+            maps += 1;
+            let dump = net.node.stdout("bpftool", &["map", "dump", "pinned", &path])?;
+            // Without type information it prints hexadecimal bytes.
+            assert!(dump.starts_with('['), "{path}:\n{}", head(&dump));
+        }
+        assert!(maps >= 5, "{maps} maps");
+        for (map, field) in [("backends", "fingerprint"), ("services", "port"), ("flows", "rewrite")] {
+            let path = naru.pin_folder().join("v1").join(map).display().to_string();
+            let dump = net.node.stdout("bpftool", &["map", "dump", "pinned", &path])?;
+            assert!(dump.contains(&format!("\"{field}\":")), "{map}:\n{}", head(&dump));
+        }
+        Ok(())
+    });
+}
+
+fn head(text: &str) -> String {
+    text.lines().take(20).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,153 @@
+//! Saving another configuration: applied within a second, without breaking a connection, or refused as a whole.
+
+use lb_tests::lab::*;
+
+use super::*;
+
+const TRANSFERS: usize = 200;
+
+#[test]
+fn new_weights_are_applied_at_once_and_break_no_transfer() {
+    case(|lab| {
+        let net = Topology::new(lab, 3)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1, 2, 3]))?;
+        let transfers = Transfers::start(&net.client, LISTEN, TRANSFERS)?;
+
+        for (from, to) in [
+            ("b1 = 1, b2 = 2, b3 = 3", "b1 = 3, b2 = 2, b3 = 1"),
+            ("b1 = 3", "b1 = 0"),
+        ] {
+            let before = generation(&naru)?;
+            naru.edit(from, to)?;
+            applied_after(&naru, before)?;
+        }
+        let status = naru.status()?;
+        let weight = |name| Ok::<_, anyhow::Error>(number(&backend(&status, "web", name)?["effective_weight"]));
+        assert_eq!((weight("b1")?, weight("b2")?, weight("b3")?), (0, 2, 1));
+        let tally = Load::one_each(8).requests(3000).start(&net.client, LISTEN)?.finish();
+        assert_clean(&tally, 3000);
+        assert_shares(&tally, &[("b1", 0), ("b2", 2), ("b3", 1)], 4.0);
+
+        assert_eq!(transfers.running(), TRANSFERS);
+        let outcome = transfers.finish();
+        assert_eq!(
+            (outcome.complete.values().sum(), outcome.broken.len()),
+            (TRANSFERS, 0),
+            "{outcome:?}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_removed_backend_finishes_what_it_has() {
+    case(|lab| {
+        let net = Topology::new(lab, 3)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1, 1, 1]))?;
+        let transfers = Transfers::start(&net.client, LISTEN, 60)?;
+        let on_b3 = number(&backend(&naru.status()?, "web", "b3")?["new_flows"]);
+        assert!(on_b3 > 0, "no transfer went to b3");
+
+        let before = generation(&naru)?;
+        naru.save(
+            &net.service("web", "tcp", 80, &[1, 1, 1])
+                .replace(", \"b3\"]", "]")
+                .replace(", b3 = 1", ""),
+        )?;
+        applied_after(&naru, before)?;
+        let tally = Load::one_each(4).requests(1000).start(&net.client, LISTEN)?.finish();
+        assert_clean(&tally, 1000);
+        assert_eq!(tally.by_backend.keys().collect::<Vec<_>>(), ["b1", "b2"]);
+
+        assert_eq!(transfers.running(), 60);
+        let outcome = transfers.finish();
+        assert_eq!(
+            (outcome.complete.values().sum(), outcome.broken.len()),
+            (60, 0),
+            "{outcome:?}"
+        );
+        assert_eq!(outcome.complete["b3"] as u64, on_b3, "{outcome:?}");
+        until_true(Duration::from_secs(5), "b3 is still shown", || {
+            Ok(backend(&naru.status()?, "web", "b3").is_err())
+        })?;
+        Ok(())
+    });
+}
+
+const FIVE_MISTAKES: &str = r#"[service.web]
+listen = "198.18.0.100:80"
+protocl = "tcp"
+backends = ["b1", "b4"]
+weights = { b1 = -1 }
+idle_timeout = "60"
+
+[backend.b1]
+address = "198.18.1.11"
+"#;
+
+#[test]
+fn a_file_with_five_mistakes_changes_nothing() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1]))?;
+        let load = Load::keep_alive(4).start(&net.client, LISTEN)?;
+        let before = naru.status()?;
+
+        naru.save(FIVE_MISTAKES)?;
+        let path = naru.config_path().display().to_string();
+        let check = naru.cli(&["check", &path])?;
+        let said = String::from_utf8_lossy(&[check.stdout, check.stderr].concat()).into_owned();
+        assert_eq!(check.status.code(), Some(1), "{said}");
+        let mut places: Vec<_> = said.lines().filter_map(|line| place(line, &path)).collect();
+        places.sort();
+        assert_eq!(places, [(3, 1), (4, 19), (5, 18), (6, 16), (9, 11)], "{said}");
+        for hint in ["did you mean `protocol`", "\"b4\"", "write \"60s\"", "no port"] {
+            assert!(said.contains(hint), "{hint} in {said}");
+        }
+
+        let told = until(SOON, || {
+            let status = naru.status()?;
+            ensure!(
+                status["config"]["error"].is_string(),
+                "status does not tell: {}",
+                status["config"]
+            );
+            Ok(status)
+        })?;
+        assert!(told["config"]["error"].to_string().contains("naru.toml:"), "{told}");
+        assert_eq!(told["config"]["generation"], before["config"]["generation"]);
+        let human = naru.tell(&["status"])?;
+        assert!(
+            human.lines().take(3).any(|line| line.contains("naru.toml")),
+            "verdict first: {human}"
+        );
+        assert_eq!(naru.cli(&["reload"])?.status.code(), Some(1));
+        let answers = load.tally().answers();
+        until_true(SOON, "traffic stands still", || {
+            Ok(load.tally().answers() > answers + 100)
+        })?;
+        assert!(load.stop().errors.is_empty());
+
+        naru.save(&net.service("web", "tcp", 80, &[2]))?;
+        applied_after(&naru, generation_of(&before))?;
+        assert!(naru.status()?["config"]["error"].is_null());
+        Ok(())
+    });
+}
+
+/// `PATH:LINE:COLUMN …` at the beginning of a line.
+fn place(line: &str, path: &str) -> Option<(u32, u32)> {
+    let mut numbers = line
+        .trim_start()
+        .strip_prefix(path)?
+        .strip_prefix(':')?
+        .split([':', ' ']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn generation_of(status: &Value) -> u64 {
+    number(&status["config"]["generation"])
+}
