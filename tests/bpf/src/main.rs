@@ -1,31 +1,169 @@
-//! The BPF programs of the lab and the bench.
-#![no_std]
-#![no_main]
-
-use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::btf_maps::Array;
-use aya_ebpf::macros::{btf_map, xdp};
-use aya_ebpf::programs::XdpContext;
-
-#[btf_map]
-static PACKETS: Array<u64, 1> = Array::new();
-
-/// Counts a packet and passes it on.
-#[xdp]
-pub fn sink(_: XdpContext) -> u32 {
-    if let Some(packets) = PACKETS.get_ptr_mut(0) {
-        // SAFETY: the map hands out a valid, aligned pointer; a lost count between CPUs is accepted.
-        unsafe { *packets += 1 };
-    }
-    xdp_action::XDP_PASS
-}
+//! The lab's and the bench's XDP programs: `pass`, `sink`, `swallow`, `redirect`, `generator`; each as small as it can be.
+//!
+//! Nothing here is part of Naru: these stand around it, or beside it for comparison.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
+mod bpf {
+    use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
+    use aya_ebpf::btf_maps::{Array, PerCpuArray};
+    use aya_ebpf::helpers::bpf_redirect;
+    use aya_ebpf::macros::{btf_map, xdp};
+    use aya_ebpf::programs::XdpContext;
+    use lb_common::wire::{Be16, Be32, Ether};
+    use lb_tests_bpf::{ANSWER_ME, HEADER_WORDS, Redirect, SINK_PORTS, Stream, Sunk};
+
+    #[btf_map]
+    static REDIRECT: Array<Redirect, 1> = Array::new();
+    #[btf_map]
+    static STREAM: Array<Stream, 1> = Array::new();
+    /// Number of the flow that this CPU's generator sends next.
+    #[btf_map]
+    static NEXT_FLOW: PerCpuArray<u32, 1> = PerCpuArray::new();
+    #[btf_map]
+    static SUNK: PerCpuArray<Sunk, 1> = PerCpuArray::new();
+
+    /// A veth receives redirected frames only where its far end runs a program; this one does nothing else.
+    #[xdp]
+    pub fn pass(_: XdpContext) -> u32 {
+        XDP_PASS
+    }
+
+    /// Counts and drops UDP frames to `SINK_PORTS`, or answers them; the host has the rest (ARP, ping).
+    #[xdp]
+    pub fn sink(context: XdpContext) -> u32 {
+        let Some(frame) = Udp::of(&context) else {
+            return XDP_PASS;
+        };
+        if !is_sink(frame.destination_port) {
+            return XDP_PASS;
+        }
+        if let Some(sunk) = SUNK.get_ptr_mut(0) {
+            // SAFETY: a value of this CPU's own, and nothing interrupts the program on it.
+            let sunk = unsafe { &mut *sunk };
+            sunk.frames += 1;
+            sunk.bytes += (context.data_end() - context.data()) as u64;
+        }
+        if frame.payload != ANSWER_ME {
+            return XDP_DROP;
+        }
+        frame.turn();
+        XDP_TX
+    }
+
+    /// Drops answers of the `sink`: no program at the client waits for them.
+    #[xdp]
+    pub fn swallow(context: XdpContext) -> u32 {
+        match Udp::of(&context) {
+            Some(frame) if is_sink(frame.source_port) => XDP_DROP,
+            _ => XDP_PASS,
+        }
+    }
+
+    /// The baseline: the least a program that forwards must do.
+    #[xdp]
+    pub fn redirect(context: XdpContext) -> u32 {
+        let (Some(frame), Some(redirect)) = (at(&context, 0), REDIRECT.get(0)) else {
+            return XDP_ABORTED;
+        };
+        write(frame, redirect.ether.words);
+        leave(redirect.ifindex)
+    }
+
+    /// Makes the frame it is run on the next one of `STREAM`. Frames come back as the last receiver left them, so
+    /// all headers are written each time.
+    #[xdp]
+    pub fn generator(context: XdpContext) -> u32 {
+        let (Some(frame), Some(stream), Some(next)) = (
+            at::<[u32; HEADER_WORDS]>(&context, 0),
+            STREAM.get(0),
+            NEXT_FLOW.get_ptr_mut(0),
+        ) else {
+            return XDP_ABORTED;
+        };
+        // SAFETY: a value of this CPU's own, and nothing interrupts the program on it.
+        let next = unsafe { &mut *next };
+        let number = *next;
+        *next = if number + 1 < stream.flows { number + 1 } else { 0 };
+        write(frame, stream.header_of(number));
+        leave(stream.ifindex)
+    }
+
+    /// Volatile, because the compiler turns a plain copy into a call of a `memcpy` that goes byte by byte.
+    #[inline(always)]
+    fn write<const N: usize>(frame: *mut [u32; N], words: [u32; N]) {
+        for (offset, word) in words.into_iter().enumerate() {
+            // SAFETY: `at` proved all of them to lie within the frame.
+            unsafe { frame.cast::<u32>().add(offset).write_volatile(word) };
+        }
+    }
+
+    /// A frame of UDP over IPv4 without options.
+    #[repr(C, packed(2))]
+    struct Udp {
+        ether: Ether,
+        ether_type: Be16,
+        ip: [u16; 4],
+        ttl: u8,
+        protocol: u8,
+        ip_checksum: u16,
+        source: Be32,
+        destination: Be32,
+        source_port: Be16,
+        destination_port: Be16,
+        length: u16,
+        checksum: u16,
+        payload: u16,
+    }
+
+    impl Udp {
+        #[inline(always)]
+        fn of(context: &XdpContext) -> Option<&mut Self> {
+            const IPV4: Be16 = Be16::new(0x0800);
+            const UDP: u8 = 17;
+            // SAFETY: `at` proves all of it to lie within the frame, which is ours alone until we return.
+            let frame = unsafe { &mut *at::<Self>(context, 0)? };
+            (frame.ether_type == IPV4 && frame.protocol == UDP).then_some(frame)
+        }
+
+        /// Back to where it came from. The checksums stay: sums do not know an order.
+        #[inline(always)]
+        fn turn(&mut self) {
+            let ether = self.ether;
+            self.ether = Ether::new(ether.source(), ether.destination());
+            (self.source, self.destination) = (self.destination, self.source);
+            (self.source_port, self.destination_port) = (self.destination_port, self.source_port);
+        }
+    }
+
+    #[inline(always)]
+    fn is_sink(port: Be16) -> bool {
+        let port = port.get();
+        port >= SINK_PORTS.0 && port <= SINK_PORTS.1
+    }
+
+    #[inline(always)]
+    fn leave(ifindex: u32) -> u32 {
+        // SAFETY: the helper reads nothing but its arguments.
+        unsafe { bpf_redirect(ifindex, 0) as u32 }
+    }
+
+    /// A pointer to the `T` at this offset, if the frame has all of it.
+    #[inline(always)]
+    fn at<T>(context: &XdpContext, offset: usize) -> Option<*mut T> {
+        let start = context.data() + offset;
+        (start + size_of::<T>() <= context.data_end()).then_some(start as *mut T)
+    }
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo) -> ! {
+        loop {}
+    }
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 }
 
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

@@ -1,0 +1,151 @@
+//! Who stands in the load balancer's place, each set up the way its users would for the same service.
+//!
+//! It measures nothing.
+
+use std::fs;
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::lab::{Lab, Namespace, Naru, Process, until};
+
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contender {
+    /// The least an XDP program that forwards must do: other MAC addresses, no address translation, one target.
+    Redirect,
+    /// The kernel's own IP forwarding: no address translation, no choice of a server.
+    Routing,
+    Naru,
+    Nftables,
+    HaProxy,
+}
+
+/// What every contender that balances offers.
+pub struct Service {
+    pub protocol: &'static str,
+    pub listen: SocketAddrV4,
+    pub backends: Vec<SocketAddrV4>,
+    pub max_flows: u32,
+}
+
+/// A contender at work; Drop ends it.
+#[expect(dead_code, reason = "held for its Drop")]
+pub enum Running<'a> {
+    InKernel,
+    Naru(Naru<'a>),
+    Process(Process),
+}
+
+impl Contender {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Redirect => "redirect",
+            Self::Routing => "routing",
+            Self::Naru => "Naru",
+            Self::Nftables => "nftables",
+            Self::HaProxy => "HAProxy",
+        }
+    }
+
+    /// `Redirect` needs no more than its program, which its bench attaches.
+    pub fn start<'a>(self, lab: &Lab, lb: &'a Namespace, service: &Service) -> Result<Running<'a>> {
+        match self {
+            Self::Redirect => Ok(Running::InKernel),
+            Self::Routing => {
+                lb.sysctl("net/ipv4/ip_forward", "1")?;
+                Ok(Running::InKernel)
+            }
+            Self::Naru => naru(lab, lb, service).map(Running::Naru),
+            Self::Nftables => nftables(lab, lb, service).map(|()| Running::InKernel),
+            Self::HaProxy => haproxy(lab, lb, service).map(Running::Process),
+        }
+    }
+}
+
+fn naru<'a>(lab: &Lab, lb: &'a Namespace, service: &Service) -> Result<Naru<'a>> {
+    let Service {
+        protocol,
+        listen,
+        backends,
+        max_flows,
+    } = service;
+    let backends: Vec<_> = backends.iter().map(|backend| format!("\"{backend}\"")).collect();
+    let config = format!(
+        "[node]\nmax_flows = {max_flows}\n\n[service.bench]\nlisten = \"{listen}\"\nprotocol = \"{protocol}\"\n\
+         backends = [{}]\nidle_timeout = \"1h\"\n",
+        backends.join(", ")
+    );
+    let naru = Naru::run(lab, lb, &config)?;
+    until(READY_WITHIN, || {
+        let status = naru.status()?;
+        let state = &status["services"][0]["state"];
+        ensure!(state == "up", "service bench is {state}");
+        Ok(())
+    })?;
+    Ok(naru)
+}
+
+/// The usual recipe: each new connection goes to the next server, replies come back through here.
+fn nftables(lab: &Lab, lb: &Namespace, service: &Service) -> Result<()> {
+    let Service {
+        protocol,
+        listen,
+        backends,
+        ..
+    } = service;
+    let servers = backends
+        .iter()
+        .enumerate()
+        .map(|(slot, b)| format!("{slot} : {} . {}", b.ip(), b.port()));
+    let rules = format!(
+        "table ip bench {{
+            chain prerouting {{
+                type nat hook prerouting priority dstnat;
+                ip daddr {} {protocol} dport {} dnat ip to numgen inc mod {} map {{ {} }}
+            }}
+            chain postrouting {{
+                type nat hook postrouting priority srcnat;
+                oifname \"server*\" masquerade
+            }}
+        }}\n",
+        listen.ip(),
+        listen.port(),
+        backends.len(),
+        servers.collect::<Vec<_>>().join(", ")
+    );
+    let file = lab.folder().join(format!("{}.nft", lb.role()));
+    fs::write(&file, rules).context("write the nftables rules")?;
+    lb.stdout("nft", &["-f", &file.to_string_lossy()])?;
+    // A card would have verified the checksums, and a generator's flows must not expire between rounds.
+    lb.sysctl("net/netfilter/nf_conntrack_checksum", "0")?;
+    lb.sysctl("net/netfilter/nf_conntrack_udp_timeout", "3600")?;
+    lb.sysctl("net/ipv4/ip_forward", "1")
+}
+
+fn haproxy(lab: &Lab, lb: &Namespace, service: &Service) -> Result<Process> {
+    let Service { listen, backends, .. } = service;
+    let servers: String = backends
+        .iter()
+        .enumerate()
+        .map(|(index, backend)| format!("    server s{index} {backend} check\n"))
+        .collect();
+    let text = format!(
+        "global\n    maxconn 4096\ndefaults\n    mode tcp\n    balance roundrobin\n    timeout connect 5s\n    \
+         timeout client 1m\n    timeout server 1m\nlisten bench\n    bind {listen}\n{servers}"
+    );
+    let file = lab.folder().join(format!("{}.haproxy", lb.role()));
+    fs::write(&file, text).context("write the HAProxy configuration")?;
+    lb.sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
+    let log = fs::File::create(lab.folder().join(format!("{}-haproxy.log", lb.role())))?;
+    Process::spawn(
+        lb.command("haproxy")
+            .arg("-db")
+            .arg("-f")
+            .arg(&file)
+            .stdout(log.try_clone()?)
+            .stderr(log),
+    )
+}

@@ -1,0 +1,52 @@
+//! The bench: Naru and what else could stand in its place, measured in one run, in turns, on the same network.
+//!
+//! It judges nothing and keeps no figures. What they mean and what they do not: docs/benchmarks.md.
+
+mod chain;
+mod contender;
+mod figures;
+mod http;
+mod machine;
+mod traffic;
+mod udp;
+mod wrk;
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+
+use crate::lab::Lab;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Bench {
+    /// Full NAT of the smallest frames on one core, by number of flows.
+    Udp,
+    /// Requests through wrk to nginx: keep-alive, and one connection for each request.
+    Http,
+}
+
+pub struct Options {
+    /// Rounds; in each round every contender is measured once.
+    pub runs: u32,
+    pub seconds: Option<u64>,
+}
+
+/// Runs one bench, or all.
+pub fn run(only: Option<Bench>, options: &Options) -> Result<()> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the bench makes network namespaces: it needs root"
+    );
+    let before = machine::Snapshot::take()?;
+    println!("{}", machine::describe(options.runs)?);
+    let lab = Lab::new()?;
+    for bench in Bench::value_variants() {
+        let outcome = match bench {
+            _ if only.is_some_and(|only| only != *bench) => continue,
+            Bench::Udp => udp::run(&lab, options),
+            Bench::Http => http::run(&lab, options),
+        };
+        outcome.inspect_err(|_| lab.show_logs())?;
+    }
+    println!("\n{}", before.since()?);
+    Ok(())
+}
