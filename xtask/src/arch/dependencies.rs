@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lb-userspace", &["lb-common", "bpf-builder"]),
     (
         "lb-tests",
-        &["lb-common", "lb-tests-bpf", "lb-userspace", "bpf-builder"],
+        &["lb-common", "lb-userspace", "lb-tests-bpf", "bpf-builder"],
     ),
     ("lb-tests-bpf", &["lb-common"]),
     ("xtask", &["bpf-builder"]),
