@@ -28,7 +28,7 @@ pub const SOCKET: &str = "naru.sock";
 const LOCK: &str = "naru.lock";
 
 const LINE_LIMIT: u64 = 64 * 1024;
-/// To send the whole request, and to take the whole reply.
+/// To send the whole request, and to take the next part of the reply.
 const PATIENCE: Duration = Duration::from_secs(5);
 const CONNECTIONS: usize = 64;
 
@@ -171,10 +171,14 @@ async fn serve(mut stream: UnixStream, calls: mpsc::Sender<Call>) -> anyhow::Res
     };
     let mut line = serde_json::to_vec(&reply).context("encode reply")?;
     line.push(b'\n');
-    timeout(PATIENCE, stream.write_all(&line))
-        .await
-        .context("reply not taken in time")?
-        .context("send reply")
+    let mut left = line.as_slice();
+    while !left.is_empty() {
+        let taken = timeout(PATIENCE, stream.write(left))
+            .await
+            .context("the reply is not taken")?;
+        left = &left[taken.context("send reply")?..];
+    }
+    Ok(())
 }
 
 /// The outer error is the connection's, the inner one the client's.
