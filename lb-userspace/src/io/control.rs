@@ -7,9 +7,9 @@ mod protocol;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +60,11 @@ pub struct Control {
 impl Control {
     /// Binds `run_dir/naru.sock`, in place of what a dead daemon left, never of what a live one uses.
     pub fn bind(run_dir: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(run_dir).with_context(|| format!("create run_dir {}", run_dir.display()))?;
+        let mut folder = DirBuilder::new();
+        folder.recursive(true).mode(0o755);
+        folder
+            .create(run_dir)
+            .with_context(|| format!("create run_dir {}", run_dir.display()))?;
         let lock = lock(run_dir)?;
         let path = run_dir.join(SOCKET);
         let listener = bind_owner_only(&path).with_context(|| format!("bind control socket {}", path.display()))?;
