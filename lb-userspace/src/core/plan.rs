@@ -75,14 +75,13 @@ impl Plan {
             .into_iter()
             .filter(|(id, owner)| passed(id, owner))
             .map(|(id, _)| id);
-        let names_passed = |slots: &[BackendId]| {
-            slots
-                .iter()
-                .any(|id| match (self.model.backends.get(id), desired.backends.get(id)) {
-                    (Some(before), Some(after)) => !same_owner(before, after),
-                    _ => false,
-                })
-        };
+        let passed_on = self.model.backends.iter().filter(|(id, before)| {
+            let after = desired.backends.get(id);
+            after.is_some_and(|after| !same_owner(before, after))
+        });
+        let passed_on: BTreeSet<BackendId> = passed_on.map(|(&id, _)| id).collect();
+        // Nearly always none, and the slots of all services are many.
+        let names_passed = |slots: &[BackendId]| !passed_on.is_empty() && slots.iter().any(|id| passed_on.contains(id));
         let naming = self
             .model
             .slots
