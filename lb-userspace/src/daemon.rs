@@ -98,8 +98,9 @@ impl Daemon {
     }
 
     fn happened(&mut self, event: Event) {
-        self.world.handle(event, now());
-        self.act();
+        if self.world.handle(event, now()) {
+            self.act();
+        }
         self.told.tell(&self.world);
     }
 

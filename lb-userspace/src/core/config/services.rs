@@ -23,9 +23,9 @@ pub fn services(file: &File, report: &mut Report<'_>) -> Option<BTreeMap<String,
     let Some(sections) = file.service.value() else {
         if file.service.is_absent() && !report.has_errors() {
             let hint = "add [service.NAME] with listen and backends".to_owned();
-            report.warning(&(0..0), "no service is defined, so nothing is served", hint);
+            report.error(&(0..0), "no service is defined, so nothing would be served", hint);
         }
-        return file.service.is_absent().then(BTreeMap::new);
+        return None;
     };
     let sections = sections.in_order();
     let listens = listens(&sections, report);
