@@ -115,6 +115,13 @@ pub const SLOT_COUNT_CELL: u32 = 0;
 /// The largest slot table; 0 in its cells never appears.
 pub const MAX_SLOTS: u32 = 65_521;
 
+/// The slot, of `count`, that a new flow of this hash falls on. By bits that do not choose the first place in the flow
+/// table.
+#[inline(always)]
+pub const fn slot_of(hash: u64, count: u64) -> u64 {
+    ((hash >> 32) * count) >> 32
+}
+
 /// Source ports towards backends, inclusive. The gap is the kernel's own ephemeral range.
 pub const SNAT_PORTS_LOW: (u16, u16) = (1024, 32_767);
 pub const SNAT_PORTS_HIGH: (u16, u16) = (61_000, 65_535);

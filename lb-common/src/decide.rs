@@ -60,7 +60,7 @@ fn follow<T: Tables>(tables: &T, parsed: &Parsed, flow: &Found) -> bool {
     }
     if parsed.key.protocol == TCP {
         if flow.word.is(State::Closing) {
-            return !(parsed.opens() && !flow.word.has(TO_CLIENT));
+            return !parsed.opens() || flow.word.has(TO_CLIENT);
         }
         if parsed.tcp_flags & (FIN | RST) != 0 {
             end(tables, parsed, flow);

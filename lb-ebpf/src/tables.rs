@@ -6,7 +6,7 @@ use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::btf_map;
 use lb_common::abi::{
     Backend, BackendId, FLOW_FLAGS, Listen, MAX_BACKENDS, MAX_LISTENS, MAX_ROUTES, MAX_SERVICES, MAX_SLOTS, Route,
-    SLOT_COUNT_CELL, SLOT_FLAGS, Service, ServiceId,
+    SLOT_COUNT_CELL, SLOT_FLAGS, Service, ServiceId, slot_of,
 };
 use lb_common::decide::Tables;
 use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, TICK_SHIFT};
@@ -57,8 +57,7 @@ impl Tables for Maps {
     fn slot(&self, service: ServiceId, hash: u64) -> Option<BackendId> {
         let table = SLOTS.get(u32::from(service))?;
         let count = *table.get(SLOT_COUNT_CELL)?;
-        // The bits that also choose the place in the flow table are as good as any other.
-        let slot = (((hash >> 16) & 0xffff_ffff) * count >> 32) as u32;
+        let slot = slot_of(hash, count) as u32;
         table.get(SLOT_COUNT_CELL + 1 + slot).map(|id| *id as BackendId)
     }
 

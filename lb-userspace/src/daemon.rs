@@ -25,7 +25,7 @@ use crate::core::world::{Event, Moment, World};
 use crate::io::bpf::Kernel;
 use crate::io::control::Control;
 use crate::io::flows::Sweep;
-use crate::io::{config_file, netlink, service_manager};
+use crate::io::{config_file, netlink, systemd};
 use report::Told;
 
 pub use start::StartError;
@@ -64,7 +64,7 @@ impl Daemon {
     async fn serve(&mut self, Signals { stop, reload }: &mut Signals) {
         let mut sweep_timer = every(SWEEP_EVERY);
         let mut sweep = None;
-        service_manager::ready(&self.summary());
+        systemd::ready(&self.summary());
         loop {
             let deadline = self.world.next_deadline();
             tokio::select! {
@@ -90,7 +90,7 @@ impl Daemon {
                 }
             }
         }
-        service_manager::stopping();
+        systemd::stopping();
         info!(
             pins = %self.pin_dir().display(),
             "stopped; the kernel goes on forwarding. `naru run` takes over again, `rm -r` of the pins detaches"
@@ -98,8 +98,9 @@ impl Daemon {
     }
 
     fn happened(&mut self, event: Event) {
-        self.world.handle(event, now());
-        self.act();
+        if self.world.handle(event, now()) {
+            self.act();
+        }
         self.told.tell(&self.world);
     }
 

@@ -3,3 +3,4 @@
 mod flow_table;
 mod lab;
 mod packets;
+mod scenarios;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{privileged, progress, workspace};
 
@@ -65,12 +65,8 @@ pub fn install(packages: &[&str], why: &str) -> Result<()> {
         let _ = progress::step("apt-get update", LIMIT, &mut script(&as_root, &["update"]));
     }
     let words = [&["install", "--no-install-recommends", "--no-remove"], packages].concat();
-    progress::step(
-        &format!("installing {names} {why}"),
-        LIMIT,
-        &mut script(&as_root, &words),
-    )
-    .context("install packages with apt-get")
+    let mut install = script(&as_root, &words);
+    progress::step(&format!("installing {names} {why}"), LIMIT, &mut install)
 }
 
 fn script(as_root: &[&str], words: &[&str]) -> Command {

@@ -24,6 +24,7 @@ pub const LAB: &[Program] = &[
 pub const BENCH: &[Program] = &[
     program("ip", "iproute2"),
     program("ethtool", "ethtool"),
+    program("bpftool", "bpftool"),
     program("nft", "nftables"),
     program("nginx", "nginx"),
     program("haproxy", "haproxy"),

@@ -24,7 +24,12 @@ pub fn step(what: &str, limit: Duration, command: &mut Command) -> Result<()> {
     fs::create_dir_all(workspace::tools()).context("create .tools")?;
     let log = File::create(&log_path).context("create .tools/setup.log")?;
     let both = log.try_clone().context("share .tools/setup.log")?;
-    command.stdin(Stdio::null()).stdout(log).stderr(both);
+    // Their authors' backtraces are of no use here.
+    command
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(both)
+        .env_remove("RUST_BACKTRACE");
 
     let mut line = Line::begin(what);
     let status = wait(command, limit, &mut line).with_context(|| what.to_owned())?;

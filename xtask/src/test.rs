@@ -13,7 +13,9 @@ use anyhow::{Context, Result, bail};
 use crate::workspace::{cargo, check, succeed};
 use crate::{packages, privileged, setup};
 
-const WHY_ROOT: &str = "the packet table and the lab load XDP programs and make network namespaces, which needs root";
+const WHY_ROOT: &str = "these tests load XDP programs and make network namespaces, which needs root";
+/// Crates with such tests.
+const PRIVILEGED: [&str; 2] = ["lb-userspace", "lb-tests"];
 
 pub fn all() -> Result<()> {
     prepare()?;
@@ -22,11 +24,14 @@ pub fn all() -> Result<()> {
     }
     let mut unprivileged = cargo();
     unprivileged.args(["test", "--no-fail-fast", "--workspace"]);
-    for package in ["lb-ebpf", "lb-tests-bpf", "lb-tests"] {
+    for package in ["lb-ebpf", "lb-tests-bpf"].iter().chain(&PRIVILEGED) {
         unprivileged.args(["--exclude", package]);
     }
     let first = run(&mut unprivileged);
-    run(as_root()?.args(["test", "--no-fail-fast", "-p", "lb-tests"])).and(first)
+    let second = run(as_root()?
+        .args(["test", "--no-fail-fast"])
+        .args(PRIVILEGED.map(|package| ["-p", package]).concat()));
+    first.and(second)
 }
 
 pub fn packet() -> Result<()> {
@@ -71,7 +76,10 @@ fn list(module: &str, filter: Option<&str>) -> Result<Vec<String>> {
         filter.unwrap_or_default(),
     );
     if names.is_empty() {
-        bail!("no case of {module} has {:?} in its name", filter.unwrap_or_default());
+        match filter {
+            Some(filter) => bail!("no case in {module} has {filter:?} in its name"),
+            None => bail!("there is no case in {module}"),
+        }
     }
     Ok(names)
 }

@@ -93,3 +93,29 @@ fn print_json(found: &[Diagnostic]) {
         serde_json::to_string_pretty(found).expect("strings and numbers are always JSON")
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipped(name: &str) -> String {
+        format!("{}/../config/{name}", env!("CARGO_MANIFEST_DIR"))
+    }
+
+    #[test]
+    fn the_exit_code_says_good_wrong_or_unreadable() {
+        let code = |path: &str| run(path.as_ref(), true);
+        assert_eq!(code(&shipped("naru.toml")), ExitCode::SUCCESS);
+        assert_eq!(code(&shipped("naru.example.toml")), ExitCode::from(1));
+        assert_eq!(code(&shipped("missing.toml")), ExitCode::from(2));
+        assert_eq!(code(&shipped("")), ExitCode::from(2));
+    }
+
+    #[test]
+    fn the_last_line_counts() {
+        let text = std::fs::read_to_string(shipped("demo.toml")).unwrap();
+        let config = parse("demo.toml", &text).unwrap().config;
+        assert_eq!(good(&config), "good: 1 service, 3 backends");
+        assert_eq!(errors(&parse("naru.toml", "[node]\na = 1\n").unwrap_err()), "1 error");
+    }
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::ask::ask;
-use super::{Exit, table};
+use super::{Exit, one_line, say, table};
 use crate::io::control::{FlowRow, Flows, Request};
 
 /// List the flows in the kernel's table.
@@ -27,7 +27,7 @@ pub fn run(socket: &Path, Arguments { service, backend, json }: Arguments) -> Ex
         Err(exit) => return exit,
     };
     if json {
-        println!("{}", super::one_line(&flows));
+        say(&one_line(&flows));
         return Exit::Done;
     }
     let title = [
@@ -35,10 +35,14 @@ pub fn run(socket: &Path, Arguments { service, backend, json }: Arguments) -> Ex
     ];
     let mut rows = vec![title.map(str::to_owned).to_vec()];
     rows.extend(flows.flows.into_iter().map(row));
-    table::print(&rows, "");
+    let mut lines = table::lines(&rows);
     if flows.more > 0 {
-        println!("and {} more; narrow it down with --service or --backend", flows.more);
+        lines.push(format!(
+            "and {} more; narrow it down with --service or --backend",
+            flows.more
+        ));
     }
+    say(&lines.join("\n"));
     Exit::Done
 }
 

@@ -12,6 +12,7 @@ mod run;
 mod status;
 mod table;
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -82,6 +83,14 @@ pub fn main() -> ExitCode {
         Command::Weight(arguments) => overrides::weight(&socket, arguments),
     };
     exit.into()
+}
+
+/// To standard output, where a reader who has left has seen enough.
+fn say(text: &str) {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => eprintln!("naru: cannot write the answer: {error}"),
+        _ => {}
+    }
 }
 
 /// For programs: a document on a line, its fields in the order of their definition.

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::Exit;
 use super::ask::ask;
+use super::{Exit, say};
 use crate::io::control::{Request, Target};
 
 /// Give a backend no new flows; those that are there may finish.
@@ -51,7 +51,7 @@ pub fn weight(socket: &Path, Weight { target, weight }: Weight) -> Exit {
 fn change(command: &str, socket: &Path, request: &Request) -> Exit {
     match ask::<String>(command, socket, request) {
         Ok(outcome) => {
-            println!("{outcome}");
+            say(&outcome);
             Exit::Done
         }
         Err(exit) => exit,

@@ -5,8 +5,8 @@ use std::path::Path;
 use clap::Args;
 use serde::Deserialize;
 
-use super::Exit;
 use super::ask::ask;
+use super::{Exit, say};
 use crate::io::control::Request;
 
 /// Apply the configuration file now, and wait until it is served.
@@ -24,7 +24,7 @@ struct Outcome {
 pub fn run(socket: &Path, Arguments {}: &Arguments) -> Exit {
     match ask::<Outcome>("reload", socket, &Request::Reload {}) {
         Ok(Outcome { generation, path }) => {
-            println!("{path} is served, as generation {generation}");
+            say(&format!("{path} is served, as generation {generation}"));
             Exit::Done
         }
         Err(exit) => exit,

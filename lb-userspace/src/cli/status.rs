@@ -4,8 +4,8 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::Exit;
 use super::ask::ask;
+use super::{Exit, one_line, say};
 use crate::core::status::{Status, render};
 use crate::io::control::Request;
 
@@ -22,10 +22,10 @@ pub fn run(socket: &Path, Arguments { json }: &Arguments) -> Exit {
         Ok(status) => status,
         Err(exit) => return exit,
     };
-    if *json {
-        println!("{}", super::one_line(&status));
+    say(&if *json {
+        one_line(&status)
     } else {
-        print!("{}", render(&status));
-    }
+        render(&status).trim_end().to_owned()
+    });
     Exit::Done
 }

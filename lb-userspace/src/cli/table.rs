@@ -1,7 +1,7 @@
 //! Columns of text, as wide as they need to be.
 
-/// Rows of cells; the first row is the title. The last column is not padded.
-pub fn print(rows: &[Vec<String>], indent: &str) {
+/// A line for each row; the first row is the title.
+pub fn lines(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
@@ -10,12 +10,9 @@ pub fn print(rows: &[Vec<String>], indent: &str) {
             .max()
     };
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    for row in rows {
-        let line: String = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}  "))
-            .collect();
-        println!("{indent}{}", line.trim_end());
-    }
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
+        cells.collect::<String>().trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! Types and their words only; `core::plan` finds the steps, `io::bpf` takes them and reads the state back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -34,8 +34,9 @@ pub enum Action {
     RemoveRoute(Prefix),
     PutBackend(BackendId, abi::Backend),
     RemoveBackend(BackendId),
-    PutSlots(ServiceId, Vec<BackendId>),
-    RemoveSlots(ServiceId),
+    /// All at once: the kernel waits for running programs after each such step, not after each table.
+    PutSlots(BTreeMap<ServiceId, Vec<BackendId>>),
+    RemoveSlots(BTreeSet<ServiceId>),
     PutListen(Listen, abi::Service),
     RemoveListen(Listen),
     Attach(u32, Attachment),
@@ -61,16 +62,21 @@ impl fmt::Display for Action {
                 Hop(&backend.next_hop).fmt(f)
             }
             Self::RemoveBackend(id) => write!(f, "remove backend {id}"),
-            Self::PutSlots(service, slots) => write!(f, "put slots of service {service}: {}", Shares(slots)),
-            Self::RemoveSlots(service) => write!(f, "remove slots of service {service}"),
+            Self::PutSlots(tables) => {
+                let tables = tables
+                    .iter()
+                    .map(|(id, slots)| format!("of service {id}: {}", Shares(slots)));
+                write!(f, "put slots {}", tables.collect::<Vec<_>>().join("; "))
+            }
+            Self::RemoveSlots(services) => {
+                let services: Vec<String> = services.iter().map(ToString::to_string).collect();
+                write!(f, "remove slots of service {}", services.join(", "))
+            }
             Self::PutListen(listen, service) => write!(f, "put listen {}: service {}", At(listen), service.id),
             Self::RemoveListen(listen) => write!(f, "remove listen {}", At(listen)),
-            Self::Attach(ifindex, attachment) => {
-                write!(
-                    f,
-                    "attach to {} (interface {ifindex}, {:?})",
-                    attachment.interface, attachment.mode
-                )
+            Self::Attach(ifindex, Attachment { interface, mode }) => {
+                let mode = format!("{mode:?}").to_lowercase();
+                write!(f, "attach to {interface} (interface {ifindex}, {mode})")
             }
             Self::Detach(ifindex) => write!(f, "detach from interface {ifindex}"),
         }

@@ -75,14 +75,13 @@ impl Plan {
             .into_iter()
             .filter(|(id, owner)| passed(id, owner))
             .map(|(id, _)| id);
-        let names_passed = |slots: &[BackendId]| {
-            slots
-                .iter()
-                .any(|id| match (self.model.backends.get(id), desired.backends.get(id)) {
-                    (Some(before), Some(after)) => !same_owner(before, after),
-                    _ => false,
-                })
-        };
+        let passed_on = self.model.backends.iter().filter(|(id, before)| {
+            let after = desired.backends.get(id);
+            after.is_some_and(|after| !same_owner(before, after))
+        });
+        let passed_on: BTreeSet<BackendId> = passed_on.map(|(&id, _)| id).collect();
+        // Nearly always none, and the slots of all services are many.
+        let names_passed = |slots: &[BackendId]| !passed_on.is_empty() && slots.iter().any(|id| passed_on.contains(id));
         let naming = self
             .model
             .slots
@@ -95,11 +94,13 @@ impl Plan {
                 self.step(Action::RemoveListen(listen));
             }
         }
-        for service in stopped {
-            if self.model.slots.contains_key(&service) {
-                self.step(Action::RemoveSlots(service));
-            }
-        }
+        let tables = self
+            .model
+            .slots
+            .keys()
+            .copied()
+            .filter(|service| stopped.contains(service));
+        self.remove_slots(tables.collect());
     }
 
     fn put(&mut self, desired: &KernelState) {
@@ -109,8 +110,9 @@ impl Plan {
         for (id, backend) in changed(&self.model.backends, &desired.backends) {
             self.step(Action::PutBackend(id, backend));
         }
-        for (service, slots) in changed(&self.model.slots, &desired.slots) {
-            self.step(Action::PutSlots(service, slots));
+        let tables = changed(&self.model.slots, &desired.slots);
+        if !tables.is_empty() {
+            self.step(Action::PutSlots(tables.into_iter().collect()));
         }
         for (listen, service) in changed(&self.model.listens, &desired.listens) {
             self.step(Action::PutListen(listen, service));
@@ -121,14 +123,18 @@ impl Plan {
         for listen in gone(&self.model.listens, &desired.listens) {
             self.step(Action::RemoveListen(listen));
         }
-        for service in gone(&self.model.slots, &desired.slots) {
-            self.step(Action::RemoveSlots(service));
-        }
+        self.remove_slots(gone(&self.model.slots, &desired.slots).into_iter().collect());
         for id in gone(&self.model.backends, &desired.backends) {
             self.step(Action::RemoveBackend(id));
         }
         for prefix in gone(&self.model.routes, &desired.routes) {
             self.step(Action::RemoveRoute(prefix));
+        }
+    }
+
+    fn remove_slots(&mut self, services: BTreeSet<ServiceId>) {
+        if !services.is_empty() {
+            self.step(Action::RemoveSlots(services));
         }
     }
 
@@ -186,8 +192,8 @@ impl KernelState {
             Action::RemoveRoute(prefix) => drop(self.routes.remove(&prefix)),
             Action::PutBackend(id, backend) => drop(self.backends.insert(id, backend)),
             Action::RemoveBackend(id) => drop(self.backends.remove(&id)),
-            Action::PutSlots(service, slots) => drop(self.slots.insert(service, slots)),
-            Action::RemoveSlots(service) => drop(self.slots.remove(&service)),
+            Action::PutSlots(tables) => self.slots.extend(tables),
+            Action::RemoveSlots(services) => self.slots.retain(|service, _| !services.contains(service)),
             Action::PutListen(listen, service) => drop(self.listens.insert(listen, service)),
             Action::RemoveListen(listen) => drop(self.listens.remove(&listen)),
             Action::Attach(ifindex, attachment) => drop(self.attached.insert(ifindex, attachment)),
@@ -204,12 +210,15 @@ impl KernelState {
                 .get(id)
                 .is_none_or(|old| same_owner(old, new) || !named(*id, old.service)),
             Action::RemoveBackend(id) => self.backends.get(id).is_none_or(|old| !named(*id, old.service)),
-            Action::PutSlots(service, slots) => slots
-                .iter()
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .all(|id| self.backends.get(id).is_some_and(|backend| backend.service == *service)),
-            Action::RemoveSlots(service) => !self.listens.values().any(|listened| listened.id == u32::from(*service)),
+            Action::PutSlots(tables) => tables.iter().all(|(service, slots)| {
+                let named: BTreeSet<&BackendId> = slots.iter().collect();
+                let serves = |id| self.backends.get(id).is_some_and(|backend| backend.service == *service);
+                named.into_iter().all(serves)
+            }),
+            Action::RemoveSlots(services) => {
+                let listened = |listen: &abi::Service| services.contains(&(listen.id as ServiceId));
+                !self.listens.values().any(listened)
+            }
             Action::PutListen(_, new) => self.slots.contains_key(&(new.id as ServiceId)),
             Action::Attach(..)
             | Action::Detach(_)

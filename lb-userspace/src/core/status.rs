@@ -309,6 +309,10 @@ fn overrides(world: &World) -> Vec<OverrideStatus> {
 }
 
 fn leaving(world: &World) -> Vec<Leaving> {
+    // Before there is a file, everything waits for one that names it.
+    if world.settled().is_none() {
+        return Vec::new();
+    }
     let leaving = world.members().backends.iter().filter_map(|(&id, member)| {
         let name = member.name.clone();
         Some(Leaving {

@@ -2,6 +2,9 @@
 //!
 //! Never acts and never asks the time. Scenarios in `tests/it/scenarios` show it at work.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant, SystemTime};
@@ -104,14 +107,15 @@ impl World {
         }
     }
 
-    pub fn handle(&mut self, event: Event, now: Moment) {
+    /// Says whether there may be something to do.
+    pub fn handle(&mut self, event: Event, now: Moment) -> bool {
         match event {
             Event::Config(Ok(file)) => self.apply(file, now),
             Event::Config(Err(error)) => self.refused = Some(error),
             Event::Network(network) => self.network = Some(network),
             Event::FlowCounts(flows) => {
                 if !self.count(flows) {
-                    return;
+                    return false;
                 }
             }
             Event::Override { name, change, by } => {
@@ -126,11 +130,12 @@ impl World {
                 if self.failures.is_empty() && self.settled().is_some() {
                     self.members.settle();
                 }
-                return;
+                return false;
             }
-            Event::Tick => return,
+            Event::Tick => return true,
         }
         self.conclude(now.wall);
+        true
     }
 
     /// When the caller is to send a `Tick`, if nothing happens before.

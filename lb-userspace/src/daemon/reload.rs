@@ -6,7 +6,7 @@ use super::Daemon;
 use super::start::check_interfaces;
 use crate::core::config::{self, Parsed, Severity};
 use crate::core::world::Event;
-use crate::io::{config_file, service_manager};
+use crate::io::{config_file, systemd};
 
 impl Daemon {
     /// Reads the file and applies it. Ok: the generation now served; else all that is wrong.
@@ -22,7 +22,7 @@ impl Daemon {
     }
 
     fn try_text(&mut self, text: Result<String, String>) -> Result<u64, String> {
-        service_manager::reloading();
+        systemd::reloading();
         self.tried = text.clone();
         let path = self.path.display().to_string();
         let config = match text {
@@ -30,7 +30,7 @@ impl Daemon {
             Err(reason) => Err(format!("cannot read {path}: {reason}")),
         };
         self.happened(Event::Config(config));
-        service_manager::ready(&self.summary());
+        systemd::ready(&self.summary());
         if let Some(reason) = self.world.refused() {
             error!(path, reason, "configuration refused; keeping the previous one");
             return Err(format!("{reason}\nkeeping the previous configuration"));

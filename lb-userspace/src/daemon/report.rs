@@ -39,7 +39,9 @@ impl Told {
         let conditions = world.conditions();
         self.states.retain(|id, _| conditions.contains_key(id));
         for (id, condition) in conditions {
-            if self.states.insert(*id, condition.state) == Some(condition.state) {
+            let before = self.states.insert(*id, condition.state);
+            // A new backend that is up is as the configuration has it.
+            if before.unwrap_or(State::Up) == condition.state {
                 continue;
             }
             let Some(name) = world.members().backends.get(id).and_then(|member| member.name.as_ref()) else {

@@ -18,8 +18,8 @@ use crate::io::bpf::Kernel;
 use crate::io::control::Control;
 use crate::io::{config_file, netlink, privileges};
 
-/// How long the first plan waits for backends to answer ARP: a first flow should find its way, and a backend that is
-/// away must not hold up the others.
+/// How long a start waits for backends to answer ARP, and for the kernel to show our programs: a first flow should
+/// find its way, and a backend that is away must not hold up the others.
 const ACQUAINTANCE: Duration = Duration::from_millis(300);
 
 #[derive(Debug, thiserror::Error)]
@@ -94,42 +94,46 @@ impl Daemon {
         if let Some(reason) = self.world.refused() {
             bail!("{}: {reason}", self.path.display());
         }
-        self.meet_neighbours().await;
+        self.wait_until(Self::neighbours_are_known).await;
         self.act();
-        let attach = self
-            .world
-            .failures()
-            .iter()
-            .find(|failure| matches!(failure.action, Action::Attach(..)));
+        let mut failures = self.world.failures().iter();
+        let attach = failures.find(|failure| matches!(failure.action, Action::Attach(..)));
         if let Some(failure) = attach {
             let error = anyhow!(failure.error.clone());
             self.go_back(&before);
             return Err(error);
         }
+        self.wait_until(Self::programs_are_seen).await;
+        self.act();
         self.tell_all();
         let interfaces: Vec<&str> = self.actual.attached.values().map(|at| at.interface.as_str()).collect();
         info!(path = %self.path.display(), interfaces = interfaces.join(","), services = self.actual.slots.len(), "serving");
         Ok(())
     }
 
-    async fn meet_neighbours(&mut self) {
-        let met = async {
-            loop {
-                let wanted = self.world.to_resolve();
-                let network = self.network.network();
-                if wanted
-                    .iter()
-                    .all(|neighbour| network.neighbours.contains_key(neighbour))
-                {
-                    return;
-                }
-                self.network.keep_known(wanted);
+    async fn wait_until(&mut self, satisfied: fn(&Self) -> bool) {
+        let wait = async {
+            while !satisfied(self) {
+                self.network.keep_known(self.world.to_resolve());
                 self.network.changed().await;
+                let network = self.network.network();
+                self.world.handle(Event::Network(network), now());
             }
         };
-        let _late_ones_come_later = timeout(ACQUAINTANCE, met).await;
-        let network = self.network.network();
-        self.world.handle(Event::Network(network), now());
+        let _the_rest_comes_later = timeout(ACQUAINTANCE, wait).await;
+    }
+
+    fn neighbours_are_known(&self) -> bool {
+        let network = self.world.network();
+        let known = |neighbour| network.is_some_and(|network| network.neighbours.contains_key(neighbour));
+        self.world.to_resolve().iter().all(known)
+    }
+
+    /// The status is to say from the first moment which mode each interface got.
+    fn programs_are_seen(&self) -> bool {
+        let link = |ifindex| self.world.network()?.links.get(ifindex);
+        let seen = |ifindex| link(ifindex).is_some_and(|link| link.xdp.is_some());
+        self.actual.attached.keys().all(seen)
     }
 
     fn go_back(&mut self, before: &KernelState) {

@@ -7,9 +7,9 @@ mod protocol;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub const SOCKET: &str = "naru.sock";
 const LOCK: &str = "naru.lock";
 
 const LINE_LIMIT: u64 = 64 * 1024;
-/// To send the whole request, and to take the whole reply.
+/// To send the whole request, and to take the next part of the reply.
 const PATIENCE: Duration = Duration::from_secs(5);
 const CONNECTIONS: usize = 64;
 
@@ -60,7 +60,11 @@ pub struct Control {
 impl Control {
     /// Binds `run_dir/naru.sock`, in place of what a dead daemon left, never of what a live one uses.
     pub fn bind(run_dir: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(run_dir).with_context(|| format!("create run_dir {}", run_dir.display()))?;
+        let mut folder = DirBuilder::new();
+        folder.recursive(true).mode(0o755);
+        folder
+            .create(run_dir)
+            .with_context(|| format!("create run_dir {}", run_dir.display()))?;
         let lock = lock(run_dir)?;
         let path = run_dir.join(SOCKET);
         let listener = bind_owner_only(&path).with_context(|| format!("bind control socket {}", path.display()))?;
@@ -171,10 +175,14 @@ async fn serve(mut stream: UnixStream, calls: mpsc::Sender<Call>) -> anyhow::Res
     };
     let mut line = serde_json::to_vec(&reply).context("encode reply")?;
     line.push(b'\n');
-    timeout(PATIENCE, stream.write_all(&line))
-        .await
-        .context("reply not taken in time")?
-        .context("send reply")
+    let mut left = line.as_slice();
+    while !left.is_empty() {
+        let taken = timeout(PATIENCE, stream.write(left))
+            .await
+            .context("the reply is not taken")?;
+        left = &left[taken.context("send reply")?..];
+    }
+    Ok(())
 }
 
 /// The outer error is the connection's, the inner one the client's.

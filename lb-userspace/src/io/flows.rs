@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use lb_common::abi::{BackendId, ENTRIES_PER_FLOW, MAX_BACKENDS, NextHop, Route, TCP};
+use lb_common::abi::{BackendId, ENTRIES_PER_FLOW, NextHop, Route, TCP};
 use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Found, State, TICK_SHIFT, TO_CLIENT, partner, release};
 use lb_common::wire::{Be16, Be32};
 use rustix::time::{ClockId, clock_gettime};
@@ -102,22 +102,12 @@ impl FlowTable {
     pub fn sweep(&self, sweep: &mut Sweep, idle_timeout: &BTreeMap<BackendId, Duration>) -> Option<SweepReport> {
         let now = now();
         let end = (sweep.next + SLICE).min(self.memory.length());
-        let mut counts = vec![0_u64; MAX_BACKENDS as usize];
+        let mut counts = vec![0_u64; usize::from(BackendId::MAX) + 1];
         for found in self.live(sweep.next..end) {
-            let idle = self.idle(&found, now);
-            let to_client = found.word.has(TO_CLIENT);
-            let over = if to_client {
-                // Its flow is looked at from the other side; alone it is what a lost race left.
-                idle > CLOSING_TIMEOUT && partner(self, &found).is_none()
-            } else {
-                idle > timeout(&found, idle_timeout)
-            };
-            if over && release(self, &found) {
+            if self.is_over(&found, now, idle_timeout) && release(self, &found) {
                 sweep.report.expired += 1;
-            } else if !to_client {
-                if let Some(count) = counts.get_mut(usize::from(found.word.backend())) {
-                    *count += 1;
-                }
+            } else if !found.word.has(TO_CLIENT) {
+                counts[usize::from(found.word.backend())] += 1;
             }
         }
         for (id, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
@@ -160,13 +150,27 @@ impl FlowTable {
         })
     }
 
+    /// Looks at the other direction only where this one has been silent for long enough.
+    fn is_over(&self, found: &Found, now: u32, idle_timeout: &BTreeMap<BackendId, Duration>) -> bool {
+        if found.word.has(TO_CLIENT) {
+            // Its flow is looked at from the other side; alone it is what a lost race left.
+            return since(found, now) > CLOSING_TIMEOUT && partner(self, found).is_none();
+        }
+        let limit = timeout(found, idle_timeout);
+        since(found, now) > limit && self.idle(found, now) > limit
+    }
+
     /// Since the last packet in either direction.
     fn idle(&self, found: &Found, now: u32) -> Duration {
-        let since = |seen: u32| i64::from(now.wrapping_sub(seen).cast_signed()).max(0);
-        let own = since(found.entry.last_seen());
-        let both = partner(self, found).map_or(own, |other| own.min(since(other.entry.last_seen())));
-        Duration::from_nanos((both as u64) << TICK_SHIFT)
+        let own = since(found, now);
+        partner(self, found).map_or(own, |other| own.min(since(&other, now)))
     }
+}
+
+/// Since the last packet in this direction.
+fn since(found: &Found, now: u32) -> Duration {
+    let ticks = now.wrapping_sub(found.entry.last_seen()).cast_signed().max(0);
+    Duration::from_nanos(u64::from(ticks.cast_unsigned()) << TICK_SHIFT)
 }
 
 fn timeout(found: &Found, idle_timeout: &BTreeMap<BackendId, Duration>) -> Duration {
@@ -198,14 +202,9 @@ fn way_back(state: &KernelState, client: Be32, old: &NextHop) -> Option<NextHop>
 }
 
 fn longest_match(state: &KernelState, address: Ipv4Addr) -> Option<&Route> {
-    (0..=32).rev().find_map(|length| {
-        let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-        let prefix = Prefix {
-            address: Ipv4Addr::from_bits(address.to_bits() & mask),
-            length: length as u8,
-        };
-        state.routes.get(&prefix)
-    })
+    (0..=32)
+        .rev()
+        .find_map(|length| state.routes.get(&Prefix::around(address, length)))
 }
 
 fn address(address: Be32, port: Be16) -> SocketAddrV4 {

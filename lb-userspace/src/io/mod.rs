@@ -6,4 +6,4 @@ pub mod control;
 pub mod flows;
 pub mod netlink;
 pub mod privileges;
-pub mod service_manager;
+pub mod systemd;

@@ -65,7 +65,7 @@ fn from_one_port(reset: bool) -> Result<String> {
 }
 
 #[test]
-fn flows_survive_a_new_hardware_address() {
+fn flows_survive_new_hardware_addresses() {
     case(|lab| {
         let net = Topology::new(lab, 1)?;
         let _nginx = Nginx::on_each(lab, &net)?;
@@ -73,13 +73,18 @@ fn flows_survive_a_new_hardware_address() {
         let echo = format!("\n[service.echo]\nlisten = \"{LISTEN}\"\nprotocol = \"udp\"\nbackends = [\"b1\"]\n");
         let _naru = Naru::run(lab, &net.node, &(net.service("web", "tcp", 80, &[1]) + &echo))?;
         // As a machine does whose card was exchanged or whose address moved: it says so by ARP.
-        net.backends[0].sysctl("net/ipv4/conf/eth0/arp_notify", "1")?;
+        let hosts = [&net.backends[0], &net.client];
+        hosts
+            .iter()
+            .try_for_each(|host| host.sysctl("net/ipv4/conf/eth0/arp_notify", "1"))?;
 
         let transfers = Transfers::start(&net.client, LISTEN, 50)?;
         let mut flow = UdpFlow::open(&net.client, LISTEN)?.patience(Duration::from_millis(50))?;
         flow.ask()?;
-        net.backends[0].ip("link set eth0 address 02:00:00:00:be:ef")?;
-        until(SOON, || flow.ask())?;
+        for (host, address) in hosts.iter().zip(["02:00:00:00:be:ef", "02:00:00:00:c1:1e"]) {
+            host.ip(&format!("link set eth0 address {address}"))?;
+            until(SOON, || flow.ask()).with_context(|| format!("after the change of {}", host.role()))?;
+        }
         let outcome = transfers.finish();
         assert_eq!(
             (outcome.complete.get("b1"), outcome.broken.len()),

@@ -76,6 +76,72 @@ fn a_removed_backend_finishes_what_it_has() {
     });
 }
 
+#[test]
+fn fifty_reloads_cost_nobody_an_error() {
+    case(|lab| {
+        let net = Topology::new(lab, 3)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let all = net.service("web", "tcp", 80, &[1, 2, 3]);
+        let two = all.replace(", \"b3\"]", "]").replace(", b3 = 3", "");
+        let naru = Naru::run(lab, &net.node, &all)?;
+        let transfers = Transfers::start(&net.client, LISTEN, 30)?;
+        let single = Load::one_each(2).start(&net.client, LISTEN)?;
+        let kept = Load::keep_alive(2).start(&net.client, LISTEN)?;
+
+        for text in [&two, &all].into_iter().cycle().take(50) {
+            let before = generation(&naru)?;
+            naru.replace(text)?;
+            naru.tell(&["reload"])?;
+            assert!(generation(&naru)? > before, "naru reload does not wait");
+        }
+        let (single, kept) = (single.stop(), kept.stop());
+        assert!(
+            single.errors.is_empty() && kept.errors.is_empty(),
+            "{single:?} {kept:?}"
+        );
+        assert_eq!(single.by_backend.len(), 3, "{single:?}");
+        let outcome = transfers.finish();
+        assert_eq!(
+            (outcome.complete.values().sum(), outcome.broken.len()),
+            (30, 0),
+            "{outcome:?}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_service_that_moves_to_another_port_keeps_its_flows() {
+    case(|lab| {
+        let net = Topology::new(lab, 2)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1, 1]))?;
+        let transfers = Transfers::start(&net.client, LISTEN, 30)?;
+
+        naru.edit("198.18.0.100:80", "198.18.0.100:81")?;
+        naru.tell(&["reload"])?;
+        let moved = Load::one_each(2)
+            .requests(200)
+            .start(&net.client, SocketAddrV4::new(VIP, 81))?
+            .finish();
+        assert_clean(&moved, 200);
+        let refused = net.client.inside(|| get(LISTEN, "/"))?;
+        assert!(
+            refused.is_err_and(|error| format!("{error:#}").contains("refused")),
+            "who serves the old port?"
+        );
+
+        assert_eq!(transfers.running(), 30);
+        let outcome = transfers.finish();
+        assert_eq!(
+            (outcome.complete.values().sum(), outcome.broken.len()),
+            (30, 0),
+            "{outcome:?}"
+        );
+        Ok(())
+    });
+}
+
 const FIVE_MISTAKES: &str = r#"[service.web]
 listen = "198.18.0.100:80"
 protocl = "tcp"

@@ -169,20 +169,31 @@ impl<'lab> Naru<'lab> {
         fs::read_to_string(&self.config).context("read the configuration")
     }
 
-    /// Saves another configuration over the live one, completed by the lab's folders where it does not say its own.
+    /// Writes another configuration into the live file, as many editors do; completed by the lab's folders where it
+    /// does not say its own.
     pub fn save(&self, text: &str) -> Result<()> {
+        fs::write(&self.config, self.complete(text)).context("write the configuration")
+    }
+
+    /// As `save`, by a new file in place of the old, as tools do.
+    pub fn replace(&self, text: &str) -> Result<()> {
+        let new = self.config.with_extension("new");
+        fs::write(&new, self.complete(text)).context("write the new configuration")?;
+        fs::rename(&new, &self.config).context("rename the new configuration")
+    }
+
+    fn complete(&self, text: &str) -> String {
         let own = [("run_dir", &self.run_folder), ("pin_dir", &self.pin_folder)];
         let missing = own.into_iter().filter(|(key, _)| !text.contains(&format!("{key} =")));
         let keys: String = missing.map(|(key, folder)| format!("{key} = {folder:?}\n")).collect();
         // At the end, or below the case's own header: lines of the case keep their numbers up to there.
-        let whole = match text.find("[node]\n") {
+        match text.find("[node]\n") {
             Some(header) => {
                 let (before, after) = text.split_at(header + "[node]\n".len());
                 format!("{before}{keys}{after}")
             }
             None => format!("{text}\n[node]\n{keys}"),
-        };
-        fs::write(&self.config, whole).context("write the configuration")
+        }
     }
 
     /// Replaces text in the live configuration, as an editor does.

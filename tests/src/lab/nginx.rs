@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddrV4;
+use std::process::Stdio;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ impl Nginx {
             .arg(&log)
             .arg("-c")
             .arg(&config)
-            .stdout(File::create(&log)?)
+            .stdout(Stdio::null())
             .stderr(File::create(&log)?);
         let mut process = Process::spawn(&mut command)?;
         poll::until(READY_WITHIN, || {

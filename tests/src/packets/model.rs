@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use lb_common::abi::{Backend, BackendId, Listen, Route, Service, ServiceId, Traffic};
+use lb_common::abi::{Backend, BackendId, Listen, Route, Service, ServiceId, Traffic, slot_of};
 use lb_common::decide::{Tables, Verdict, decide};
 use lb_common::flow_table::{Entry, FlowEntry, FlowMemory};
 use lb_common::parse::{Field, Frame};
@@ -82,8 +82,7 @@ impl Tables for Model {
 
     fn slot(&self, service: ServiceId, hash: u64) -> Option<BackendId> {
         let slots = self.state.slots.get(&service)?;
-        let slot = ((hash >> 16) & 0xffff_ffff) * slots.len() as u64 >> 32;
-        slots.get(slot as usize).copied()
+        slots.get(slot_of(hash, slots.len() as u64) as usize).copied()
     }
 
     fn backend(&self, id: BackendId) -> Option<&Backend> {

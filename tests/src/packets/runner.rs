@@ -193,7 +193,7 @@ fn fill(kernel: &mut Kernel, state: &KernelState) -> Result<()> {
     let slots = state
         .slots
         .iter()
-        .map(|(id, slots)| KernelAction::PutSlots(*id, slots.clone()));
+        .map(|(id, slots)| KernelAction::PutSlots([(*id, slots.clone())].into()));
     let listens = state
         .listens
         .iter()

@@ -10,7 +10,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lb-common", &[]),
     ("lb-ebpf", &["lb-common"]),
     ("lb-userspace", &["lb-common", "bpf-builder"]),
-    ("lb-tests", &["lb-common", "lb-userspace", "bpf-builder"]),
+    (
+        "lb-tests",
+        &["lb-common", "lb-userspace", "lb-tests-bpf", "bpf-builder"],
+    ),
     ("lb-tests-bpf", &["lb-common"]),
     ("xtask", &["bpf-builder"]),
 ];

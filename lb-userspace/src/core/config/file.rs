@@ -1,7 +1,7 @@
 //! The file as it is written: every section and key of the contract, with its meaning.
 //!
-//! The sentences become the descriptions an editor shows. Whether the parts fit together is for `check`; what a
-//! key stands for when it is absent is for `check` and the parts that use it.
+//! The sentences become the descriptions an editor shows. Whether the parts fit together is for `service`,
+//! `services` and `sections`; what stands for an absent key, for those who build `Config`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,4 +1,7 @@
 //! The configuration as the rest of the daemon sees it: whole, checked, with defaults filled in.
+//!
+//! Text in, `Config` or every error with its position out; reading the file is for `io::config_file`. The way of a
+//! text: `syntax`, `unavailable`, `file` (by `keys`, `reader`, `shapes`, `values`), `sections`, `services`.
 
 mod diagnostic;
 mod file;
@@ -6,11 +9,13 @@ mod keys;
 mod reader;
 mod schema;
 mod sections;
+mod service;
 mod services;
 mod shapes;
 mod syntax;
 mod unavailable;
 mod values;
+mod weights;
 
 #[cfg(test)]
 mod tests;

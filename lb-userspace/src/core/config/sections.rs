@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::diagnostic::{Report, Span, subject, suggest};
 use super::file::{Alarm, Backend, Check, CheckType, Dns, File, Node, Service, Vrrp};
 use super::reader::{At, Field};
-use super::services::{check_weights, member_names};
 use super::shapes::Sections;
 use super::values::Name;
+use super::weights::{check_weights, member_names};
 
 /// A Unix socket's path is 107 bytes at most, and `/naru.sock` is added to the folder.
 const LONGEST_RUN_DIR: usize = 107 - "/naru.sock".len();

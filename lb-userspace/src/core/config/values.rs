@@ -1,6 +1,6 @@
 //! Single values written as text: durations, addresses, names.
 //!
-//! A value is judged alone; whether the thing it names exists is for `check`.
+//! A value is judged alone; whether the thing it names exists is for `service` and `sections`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -143,7 +143,10 @@ fn a_leaving_backend_goes_after_its_slots() {
     one.backends.remove(&2);
     assert_eq!(
         diff(&two, &one),
-        [Action::PutSlots(1, vec![1, 1]), Action::RemoveBackend(2)]
+        [
+            Action::PutSlots(BTreeMap::from([(1, vec![1, 1])])),
+            Action::RemoveBackend(2)
+        ]
     );
     let mut actual = two;
     let failures = carry_out(&mut actual, &one, |_| Err("no memory"));

@@ -35,8 +35,7 @@ fn verdict(services: &[Service]) -> String {
             .map(|service| service.name.as_str())
             .collect()
     };
-    let noun = if services.len() == 1 { "service" } else { "services" };
-    let mut verdict = format!("{} of {} {noun} up", names(ServiceState::Up).len(), services.len());
+    let mut verdict = format!("{} of {} services up", names(ServiceState::Up).len(), services.len());
     for (word, names) in [
         ("down", names(ServiceState::Down)),
         ("degraded", names(ServiceState::Degraded)),
@@ -52,7 +51,7 @@ fn problems(status: &Status) -> Vec<String> {
     let mut problems = Vec::new();
     if let Some(error) = &status.config.error {
         let kept = match status.config.generation {
-            0 => "nothing is configured".to_owned(),
+            0 => "what an earlier daemon left in the kernel stays".to_owned(),
             generation => format!("configuration {generation} stays"),
         };
         problems.push(format!("{} is refused, {kept}: {error}", status.config.path));
@@ -117,7 +116,7 @@ fn leaving(status: &Status) -> String {
     let or_unknown = |name: &Option<String>| name.clone().unwrap_or_else(|| "?".to_owned());
     let row = |backend: &super::Leaving| {
         let name = format!("{}/{}", or_unknown(&backend.service), or_unknown(&backend.name));
-        let flows = format!("{} flows left", backend.active_flows);
+        let flows = format!("flows left: {}", backend.active_flows);
         vec![name, backend.address.clone(), flows, format!("since {}", backend.since)]
     };
     table(&status.leaving.iter().map(row).collect::<Vec<_>>())

@@ -38,6 +38,8 @@ fn moved(before: &[BackendId], after: &[BackendId], gone: BackendId) -> (usize, 
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn shares_are_exact_within_one_slot(
         seed: u64,

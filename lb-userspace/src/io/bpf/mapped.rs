@@ -1,14 +1,14 @@
 //! Array maps as memory of ours: BPF_F_MMAPABLE arrays, shared with the XDP program.
 
-use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use anyhow::{Context, Result};
 use aya::maps::MapData;
-use lb_common::abi::SLOT_FLAGS;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::syscall::create_slot_table;
 
 /// The elements of an array map. Others change them at any time: only raw pointers are given out.
 pub struct MappedArray<T> {
@@ -68,34 +68,7 @@ impl<T> Drop for MappedArray<T> {
 
 /// A new array of u64 that may become an inner map of `SLOTS`, holding `cells`.
 pub fn slot_table(cells: &[u64]) -> Result<MapData> {
-    // Of `union bpf_attr`: type, key and value size, entries, flags, then zeroes, and the name at byte 28.
-    #[repr(C, align(8))]
-    struct CreateMap {
-        words: [u32; 7],
-        name: [u8; 16],
-        rest: [u8; 84],
-    }
-    const BPF_MAP_CREATE: i64 = 0;
-    const BPF_MAP_TYPE_ARRAY: u32 = 2;
-    let attributes = CreateMap {
-        words: [BPF_MAP_TYPE_ARRAY, 4, 8, cells.len() as u32, SLOT_FLAGS, 0, 0],
-        name: *b"slot_table\0\0\0\0\0\0",
-        rest: [0; 84],
-    };
-    // SAFETY: the attributes are as long as said and outlive the call.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_MAP_CREATE,
-            &raw const attributes,
-            size_of::<CreateMap>(),
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error()).context("create a slot table");
-    }
-    // SAFETY: a new descriptor that nobody else has.
-    let map = MapData::from_fd(unsafe { OwnedFd::from_raw_fd(fd as i32) })?;
+    let map = create_slot_table(cells.len() as u32)?;
     let memory = MappedArray::<u64>::new(&map)?;
     for (index, cell) in cells.iter().enumerate() {
         let place = memory.get(index).context("fill a slot table")?;

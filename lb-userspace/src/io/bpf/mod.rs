@@ -5,6 +5,7 @@
 mod attach;
 mod mapped;
 mod pins;
+mod syscall;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,6 +25,7 @@ use lb_common::wire::Be32;
 
 pub use self::mapped::MappedArray;
 use self::pins::{Pins, Shape};
+use self::syscall::swap_inner_maps;
 use super::flows::FlowTable;
 use crate::core::kernel::{Action, Attachment, KernelState};
 use crate::core::network::Prefix;
@@ -172,8 +174,9 @@ impl Kernel {
                 .set(u32::from(*id), backend, 0)
                 .with_context(|| format!("put backend {id}")),
             Action::RemoveBackend(id) => self.remove_backend(*id),
-            Action::PutSlots(id, slots) => self.put_slots(*id, slots),
-            Action::RemoveSlots(id) => self.remove_slots(*id),
+            Action::PutSlots(tables) => self.put_slots(tables.iter().map(|(id, slots)| (*id, slots.as_slice()))),
+            // No program tells an empty table from one that is not there.
+            Action::RemoveSlots(services) => self.put_slots(services.iter().map(|id| (*id, [].as_slice()))),
             Action::PutListen(listen, service) => self
                 .services
                 .insert(listen, service, 0)
@@ -245,20 +248,17 @@ impl Kernel {
             .with_context(|| format!("clear the counters of backend {id}"))
     }
 
-    /// The new table is whole before the program sees it.
-    fn put_slots(&mut self, id: ServiceId, slots: &[BackendId]) -> Result<()> {
-        let cells: Vec<u64> = std::iter::once(slots.len() as u64)
-            .chain(slots.iter().map(|id| u64::from(*id)))
-            .collect();
-        let table = mapped::slot_table(&cells)?;
-        ArrayOfMaps::<_, MapData>::try_from(&mut self.slots)?
-            .set(u32::from(id), &table, 0)
-            .with_context(|| format!("put the slots of service {id}"))
-    }
-
-    /// The library has no removal for this kind of map: an empty table serves nobody just as well.
-    fn remove_slots(&mut self, id: ServiceId) -> Result<()> {
-        self.put_slots(id, &[])
+    /// Each new table is whole before the program sees it.
+    fn put_slots<'a>(&mut self, tables: impl Iterator<Item = (ServiceId, &'a [BackendId])>) -> Result<()> {
+        let tables = tables.map(|(id, slots)| {
+            let count = slots.len() as u64;
+            let cells: Vec<u64> = std::iter::once(count)
+                .chain(slots.iter().map(|id| u64::from(*id)))
+                .collect();
+            Ok((u32::from(id), mapped::slot_table(&cells)?))
+        });
+        let tables: Vec<(u32, MapData)> = tables.collect::<Result<_>>()?;
+        swap_inner_maps(map_data(&self.slots)?, &tables).context("put slots")
     }
 }
 
@@ -271,8 +271,8 @@ fn program(object: &mut Ebpf) -> &mut Xdp {
 
 fn map_data(map: &Map) -> Result<&MapData> {
     match map {
-        Map::Array(data) => Ok(data),
-        other => anyhow::bail!("expected an array map, found {other:?}"),
+        Map::Array(data) | Map::ArrayOfMaps(data) => Ok(data),
+        other => anyhow::bail!("expected an array, found {other:?}"),
     }
 }
 

@@ -37,14 +37,19 @@ impl Shape {
 pub struct Pins {
     /// `pin_dir/<layout version>`.
     pub folder: PathBuf,
-    /// This start made the folder, so it may also take it away again.
-    pub fresh: bool,
+    /// Folders this start made and may take away again, the innermost first.
+    fresh: Vec<PathBuf>,
     _lock: File,
 }
 
 impl Pins {
     pub fn open(pin_dir: &Path) -> Result<Self> {
         ensure_bpffs(pin_dir)?;
+        let folder = pin_dir.join(format!("v{LAYOUT_VERSION}"));
+        let missing = [folder.as_path(), pin_dir]
+            .into_iter()
+            .filter(|folder| !folder.exists());
+        let fresh = missing.map(Path::to_path_buf).collect();
         make_private(pin_dir).with_context(|| format!("create pin_dir {}", pin_dir.display()))?;
         let lock = File::open(pin_dir).with_context(|| format!("open pin_dir {}", pin_dir.display()))?;
         if let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -57,8 +62,6 @@ impl Pins {
             }
             return Err(error).with_context(|| format!("lock pin_dir {}", pin_dir.display()));
         }
-        let folder = pin_dir.join(format!("v{LAYOUT_VERSION}"));
-        let fresh = !folder.exists();
         make_private(&folder).with_context(|| format!("create {}", folder.display()))?;
         Ok(Self {
             folder,
@@ -98,8 +101,8 @@ impl Pins {
 
     /// Takes back what a start that failed has made.
     pub fn remove_if_fresh(&self) -> Result<()> {
-        if self.fresh {
-            fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))?;
+        for folder in &self.fresh {
+            fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
         }
         Ok(())
     }

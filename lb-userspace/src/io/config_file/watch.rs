@@ -15,14 +15,12 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use super::read;
 
-/// A file being written is read when nothing has happened for so long …
+/// A text is believed when the file says the same again so much later: a half-written one does not last.
 const QUIET: Duration = Duration::from_millis(100);
-/// … but a folder that is never quiet does not hide it.
-const AT_LATEST: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(5);
 /// As many as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -65,12 +63,11 @@ async fn follow(path: PathBuf, mut known: Text, mut seen: AsyncFd<OwnedFd>, chan
         if !touched && current(&path) == known {
             continue;
         }
-        settle(&seen).await;
         // Links may lead elsewhere now; watched before it is read, no later change is missed.
         if let Ok(fresh) = events(&path) {
             seen = fresh;
         }
-        let text = current(&path);
+        let text = settled(&path).await;
         if text != known {
             known = text.clone();
             if changes.send(text).await.is_err() {
@@ -84,13 +81,16 @@ fn current(path: &Path) -> Text {
     read(path).map_err(|error| error.to_string())
 }
 
-async fn settle(seen: &AsyncFd<OwnedFd>) {
-    let latest = Instant::now() + AT_LATEST;
-    while timeout_at(latest.min(Instant::now() + QUIET), event(seen))
-        .await
-        .is_ok()
-        && Instant::now() < latest
-    {}
+async fn settled(path: &Path) -> Text {
+    let mut text = current(path);
+    loop {
+        sleep(QUIET).await;
+        let again = current(path);
+        if again == text {
+            return text;
+        }
+        text = again;
+    }
 }
 
 /// Waits until something happened in a watched folder. What, is not worth knowing: the text is compared.

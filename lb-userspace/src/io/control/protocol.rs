@@ -96,6 +96,8 @@ impl fmt::Display for Target {
 pub enum AskError {
     #[error("no daemon answers at {}: {error}; start it with `naru run`", path.display())]
     NoDaemon { path: PathBuf, error: io::Error },
+    #[error("may not ask the daemon at {}: only the user it runs as (and root) may", path.display())]
+    Denied { path: PathBuf },
     #[error("the daemon at {} did not finish its answer: {error}", path.display())]
     Broken { path: PathBuf, error: io::Error },
     /// The daemon's own words.
@@ -108,7 +110,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn ask(socket: &Path, request: &Request) -> Result<serde_json::Value, AskError> {
     let path = || socket.to_owned();
-    let stream = UnixStream::connect(socket).map_err(|error| AskError::NoDaemon { path: path(), error })?;
+    let stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => AskError::Denied { path: path() },
+        _ => AskError::NoDaemon { path: path(), error },
+    })?;
     match exchange(&stream, request).map_err(|error| AskError::Broken { path: path(), error })? {
         Reply::Done(value) => Ok(value),
         Reply::Refused(reason) => Err(AskError::Refused(reason)),

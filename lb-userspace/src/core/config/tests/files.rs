@@ -159,9 +159,10 @@ fn the_contract_is_understood_except_for_what_cannot_be_done_yet() {
 }
 
 #[test]
-fn a_file_without_services_is_good_and_says_so() {
-    assert_eq!(found(""), ["1:1 warning: no service is defined, so nothing is served"]);
-    assert!(config("").services.is_empty());
+fn a_file_without_services_is_refused() {
+    for text in ["", "# all of it\n", "[node]\nname = \"a\"\n"] {
+        assert_eq!(found(text), ["1:1 no service is defined, so nothing would be served"]);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What an operator reads for a file, as text in, lines out.
 
 mod files;
+mod fit;
 mod mistakes;
 mod properties;
 mod schema;
@@ -23,6 +24,21 @@ fn found(text: &str) -> Vec<String> {
 fn hints(text: &str) -> Vec<String> {
     let found = parse("naru.toml", text).expect_err("the file has an error");
     found.into_iter().filter_map(|found| found.hint).collect()
+}
+
+#[track_caller]
+fn check(cases: &[(&str, &[&str])]) {
+    for (text, expected) in cases {
+        assert_eq!(found(text), *expected, "for\n{text}");
+    }
+}
+
+/// A line in a good service, which begins in line 4.
+#[track_caller]
+fn check_service(cases: &[(&str, &[&str])]) {
+    for (line, expected) in cases {
+        assert_eq!(found(&format!("{SMALLEST}{line}\n")), *expected, "for {line}");
+    }
 }
 
 fn config(text: &str) -> Config {

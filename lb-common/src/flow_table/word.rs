@@ -1,0 +1,99 @@
+//! The word of an entry: its lock, its state and whose it is, in 64 bits that change together.
+
+use crate::abi::BackendId;
+
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Free = 0,
+    /// Somebody is writing it.
+    Claimed = 1,
+    /// The backend has not answered, or the client has not confirmed the answer.
+    HalfOpen = 2,
+    Established = 3,
+    /// Ended by FIN from both sides or by RST; kept a little for what is still on its way.
+    Closing = 4,
+}
+
+/// Marks of a live entry.
+pub const TO_CLIENT: u8 = 1;
+pub const FIN_SEEN: u8 = 2;
+pub const ANSWERED: u8 = 4;
+
+/// `serial:16 | backend:16 | unused:8 | marks:8 | protocol:8 | state:8`; while claimed, `serial:16 | tag:32 | protocol:8 | state:8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word(pub u64);
+
+impl Word {
+    #[inline(always)]
+    pub(super) const fn claimed(serial: u16, protocol: u8, hash: u64) -> Self {
+        Self((serial as u64) << 48 | (hash >> 32) << 16 | (protocol as u64) << 8 | State::Claimed as u64)
+    }
+
+    #[inline(always)]
+    pub const fn live(serial: u16, backend: BackendId, marks: u8, protocol: u8, state: State) -> Self {
+        Self(
+            (serial as u64) << 48
+                | (backend as u64) << 32
+                | (marks as u64) << 16
+                | (protocol as u64) << 8
+                | state as u64,
+        )
+    }
+
+    #[inline(always)]
+    pub(super) const fn free(serial: u16) -> Self {
+        Self((serial as u64) << 48)
+    }
+
+    #[inline(always)]
+    pub const fn state_byte(self) -> u8 {
+        self.0 as u8
+    }
+
+    #[inline(always)]
+    pub const fn is(self, state: State) -> bool {
+        self.state_byte() == state as u8
+    }
+
+    #[inline(always)]
+    pub const fn is_live(self) -> bool {
+        self.state_byte() >= State::HalfOpen as u8
+    }
+
+    #[inline(always)]
+    pub const fn protocol(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    #[inline(always)]
+    pub const fn has(self, mark: u8) -> bool {
+        (self.0 >> 16) as u8 & mark != 0
+    }
+
+    #[inline(always)]
+    pub const fn backend(self) -> BackendId {
+        (self.0 >> 32) as BackendId
+    }
+
+    #[inline(always)]
+    pub const fn serial(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    #[inline(always)]
+    pub const fn with_mark(self, mark: u8) -> Self {
+        Self(self.0 | (mark as u64) << 16)
+    }
+
+    #[inline(always)]
+    pub const fn with_state(self, state: State) -> Self {
+        Self(self.0 & !0xff | state as u64)
+    }
+
+    /// Still the same flow's, whatever state it went to.
+    #[inline(always)]
+    pub const fn same_tenant(self, other: Self) -> bool {
+        (self.0 ^ other.0) >> 48 == 0 && self.is_live() && other.is_live()
+    }
+}

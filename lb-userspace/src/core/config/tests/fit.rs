@@ -1,0 +1,216 @@
+//! Parts that are right alone and wrong together.
+
+use super::{SMALLEST, check, check_service, found, hints};
+
+#[test]
+fn backends_of_a_service() {
+    check(&[
+        (
+            "[service.web]\n",
+            &[
+                "1:1 service \"web\": `listen` is missing",
+                "1:1 service \"web\": `backends` is missing",
+            ],
+        ),
+        (
+            "[service.web]\nlisten = []\nbackends = []\n",
+            &[
+                "2:10 service \"web\": listen: the list is empty",
+                "3:12 service \"web\": backends: the list is empty",
+            ],
+        ),
+        (
+            "[backend.a]\naddress = \"198.18.1.1:1\"\n[backend.b]\naddress = \"198.18.1.1:1\"\n[backend.c]\n\
+          address = \"198.18.1.3:1\"\n[service.web]\nlisten = \"198.18.0.1:1\"\n\
+          backends = [\"a\", \"a\", \"b\", \"198.18.1.1:1\"]\n",
+            &[
+                "5:1 warning: backend \"c\": no service uses it",
+                "9:18 service \"web\": backend \"a\" is listed twice",
+                "9:23 service \"web\": backends \"a\" and \"b\" have the same address",
+                "9:28 service \"web\": backends \"a\" and \"198.18.1.1:1\" have the same address",
+            ],
+        ),
+        (
+            "[service.web]\nlisten = \"198.18.0.1:1\"\nbackends = [\"pg1\"]\n[backend.pg2]\naddress = \"198.18.1.1:1\"\n",
+            &[
+                "3:13 service \"web\": backend \"pg1\" is not defined",
+                "4:1 warning: backend \"pg2\": no service uses it",
+            ],
+        ),
+        (
+            "[backend.a]\n[service.web]\nlisten = \"198.18.0.1:1\"\nbackends = [\"a\"]\n",
+            &["1:1 backend \"a\": `address` is missing"],
+        ),
+        (
+            "[backend.a]\naddress = \"198.18.1.1:1\"\nsrv = \"_a._tcp.example\"\n[service.web]\n\
+          listen = \"198.18.0.1:1\"\nbackends = [\"a\"]\n",
+            &[
+                "1:1 backend \"a\": has more than one of address, host and srv",
+                "3:1 backend \"a\": srv: resolving the names of backends is not available in this version of Naru yet; \
+             remove it to run",
+            ],
+        ),
+        (
+            "[backend]\na = \"198.18.1.1:1\"\n[service.web]\nlisten = \"198.18.0.1:1\"\nbackends = [\"a\"]\n",
+            &["2:5 backend \"a\": must be a table, not a string"],
+        ),
+    ]);
+    assert_eq!(
+        hints("[service.w]\nlisten = \"198.18.0.1:1\"\nbackends = [\"pg1\"]\n"),
+        ["add [backend.pg1], or give address:port"]
+    );
+}
+
+#[test]
+fn listens_of_all_services() {
+    let two = |a: &str, b: &str| {
+        format!("[service.a]\n{a}\nbackends = [\"198.18.1.1:1\"]\n[service.b]\n{b}\nbackends = [\"198.18.1.2:1\"]\n")
+    };
+    let same = two(
+        "listen = \"198.18.0.1:80\"",
+        "listen = [\"198.18.0.2:80\", \"198.18.0.1:80\"]",
+    );
+    assert_eq!(
+        found(&same),
+        ["5:28 service \"b\": 198.18.0.1:80 is already the listen of service \"a\""]
+    );
+    assert_eq!(hints(&same), ["first given at 2:10"]);
+    let twice = two(
+        "listen = [\"198.18.0.1:80\", \"198.18.0.1:80\"]",
+        "listen = \"198.18.0.2:80\"",
+    );
+    assert_eq!(found(&twice), ["2:28 service \"a\": 198.18.0.1:80 is listed twice"]);
+    let loops = two("listen = \"198.18.1.2:1\"", "listen = \"198.18.0.2:80\"");
+    assert_eq!(
+        found(&loops),
+        ["6:13 service \"b\": backend \"198.18.1.2:1\" is the listen of service \"a\": a loop"]
+    );
+    // tcp and udp are apart.
+    let apart = two(
+        "listen = \"198.18.0.1:80\"",
+        "protocol = \"udp\"\nlisten = \"198.18.0.1:80\"",
+    );
+    assert_eq!(found(&apart), [""; 0]);
+}
+
+#[test]
+fn weights() {
+    check_service(&[
+        (
+            "weights = { \"198.18.1.11:8080\" = 0, \"198.18.1.12:8080\" = 1000 }",
+            &[],
+        ),
+        ("weights = { \"198.18.1.11:8080\" = 0 }", &[]),
+        (
+            "weights = { \"198.18.1.11:8080\" = 0, \"198.18.1.12:8080\" = 0 }",
+            &["4:11 service \"web\": every weight is 0, so nobody would serve it"],
+        ),
+        (
+            "weights = { \"198.18.1.11:80\" = 2 }",
+            &["4:13 service \"web\": weights names \"198.18.1.11:80\", which is not one of its backends"],
+        ),
+        (
+            "weights = { \"198.18.1.11:8080\" = -1 }",
+            &["4:34 service \"web\": weights.198.18.1.11:8080: -1 is out of range"],
+        ),
+    ]);
+}
+
+#[test]
+fn vrrp_and_dns() {
+    let vrrp = |lines: &str| {
+        let text =
+            format!("[vrrp.a]\ninterface = \"eth0\"\naddresses = [\"198.18.0.1/24\"]\nid = 1\n{lines}\n{SMALLEST}");
+        found(&text)
+            .into_iter()
+            .filter(|line| !line.contains("not available"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(vrrp("interval = \"1s\"\npriority = 255\nversion = 2"), [""; 0]);
+    assert_eq!(
+        vrrp("interval = \"35ms\""),
+        ["5:12 vrrp \"a\": this interval cannot be sent"]
+    );
+    assert_eq!(
+        vrrp("interval = \"41s\""),
+        ["5:12 vrrp \"a\": this interval cannot be sent"]
+    );
+    assert_eq!(
+        vrrp("version = 2\ninterval = \"30ms\""),
+        ["6:12 vrrp \"a\": this interval cannot be sent"]
+    );
+    assert_eq!(vrrp("priority = 0"), ["5:12 vrrp \"a\": priority: 0 is out of range"]);
+    assert_eq!(
+        vrrp("preempt = \"yes\""),
+        ["5:11 vrrp \"a\": preempt: must be true or false, not a string"]
+    );
+    assert_eq!(
+        vrrp("peers = [\"2001:db8::1\"]"),
+        ["5:10 vrrp \"a\": mixes IPv4 and IPv6"]
+    );
+    assert_eq!(vrrp("track = [{ service = \"web\", weight = -60 }]"), [""; 0]);
+    assert_eq!(
+        vrrp("track = [{ service = \"wbe\", weight = -60 }]"),
+        ["5:22 vrrp \"a\": track: service \"wbe\" is not defined"]
+    );
+    assert_eq!(
+        vrrp("track = [{ service = \"web\" }]"),
+        ["5:10 vrrp \"a\": track: `weight` is missing"]
+    );
+    let again = "[vrrp.b]\ninterface = \"eth0\"\naddresses = [\"198.18.0.2/33\", \"198.18.0.3\"]\nid = 1";
+    assert_eq!(
+        vrrp(again),
+        [
+            "7:14 vrrp \"b\": addresses: /33 is not a prefix length",
+            "7:31 vrrp \"b\": addresses: \"198.18.0.3\" has no prefix length",
+            "8:6 vrrp \"b\": id 1 is taken on eth0",
+        ]
+    );
+    let dns = found(&format!(
+        "[dns]\nservers = [\"198.18.0.53\"]\nmin_ttl = \"30s\"\nmax_ttl = \"1s\"\n{SMALLEST}"
+    ));
+    assert_eq!(
+        dns[1..],
+        [
+            "2:12 [dns]: servers: \"198.18.0.53\" has no port",
+            "4:11 [dns]: max_ttl is shorter than min_ttl"
+        ]
+    );
+}
+
+#[test]
+fn checks_and_alarms() {
+    let check = found(&format!(
+        "[check.c]\ntype = \"tcp\"\nevery = \"100ms\"\ntimeout = \"150ms\"\nfall = 0\npath = \"/\"\nexpect = [99]\n{SMALLEST}check = \"cc\"\n"
+    ));
+    let available = |line: &&String| !line.contains("not available");
+    assert_eq!(
+        check.iter().filter(available).collect::<Vec<_>>(),
+        [
+            "4:11 check \"c\": timeout is longer than every",
+            "5:8 check \"c\": fall: 0 is out of range",
+            "6:8 check \"c\": a check of this type has no path",
+            "7:10 check \"c\": a check of this type has no expect",
+            "7:11 check \"c\": expect: 99 is out of range",
+            "11:9 service \"web\": check \"cc\" is not defined",
+        ]
+    );
+    let alarm = found(&format!(
+        "[alarm.a]\nservice = \"web\"\nbackend = \"rack\"\nmetric = \"new_flow\"\nabove = -1\ndatapoints = \"3 of 2\"\n\
+         weights = {{ \"198.18.1.11:8080\" = 0, rack = 1 }}\n{SMALLEST}"
+    ));
+    assert_eq!(
+        alarm.iter().filter(available).collect::<Vec<_>>(),
+        [
+            "3:11 alarm \"a\": \"rack\" is not a backend of the service",
+            "4:10 alarm \"a\": metric: unknown value \"new_flow\"",
+            "5:9 alarm \"a\": above: must be 0 or more",
+            "6:14 alarm \"a\": datapoints: \"3 of 2\" is not \"N of M\"",
+            "7:37 alarm \"a\": weights names \"rack\", which is not one of its backends",
+        ]
+    );
+    let unknown = found(&format!(
+        "[alarm.a]\nservice = \"webb\"\nmetric = \"bytes\"\nabove = 1.5\nweights = {{}}\n{SMALLEST}"
+    ));
+    assert_eq!(unknown[1..], ["2:11 alarm \"a\": service \"webb\" is not defined"]);
+}

@@ -1,0 +1,62 @@
+//! Weights by the name of a backend, in a service and in an alarm: whose they are, and whether anybody is left.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::diagnostic::{Report, suggest};
+use super::file;
+use super::reader::{At, Field};
+use super::shapes::{List, Weights};
+use super::values::{self, Member};
+
+/// The names weights and alarms may use, or None where one of them could not be read.
+pub fn member_names(service: &file::Service) -> Option<BTreeSet<String>> {
+    let named = |field: &Field<List<Member>>| match field {
+        Field::Wrong => None,
+        Field::Absent => Some(Vec::new()),
+        Field::Given(list) => Some(list.value.0.iter().map(|member| member.value.to_string()).collect()),
+    };
+    Some(
+        named(&service.backends)?
+            .into_iter()
+            .chain(named(&service.backup)?)
+            .collect(),
+    )
+}
+
+/// Complains about names that are not backends of the service, and about weights that leave nobody.
+pub fn check_weights(who: &str, weights: &At<Weights>, names: &BTreeSet<String>, report: &mut Report<'_>) {
+    for weight in &weights.value.0 {
+        let name = &weight.backend;
+        if !names.contains(&canonical(&name.value)) {
+            let hint = suggest(report, &name.value, "its backends", names.iter().map(String::as_str));
+            let message = format!(
+                "{who}: weights names {:?}, which is not one of its backends",
+                name.value
+            );
+            report.error(&name.span, message, hint);
+        }
+    }
+    let weights_by_name = by_name(&weights.value);
+    if !names.is_empty() && names.iter().all(|name| weights_by_name.get(name) == Some(&Some(0))) {
+        let hint = "give at least one backend a weight of 1 or more".to_owned();
+        report.error(
+            &weights.span,
+            format!("{who}: every weight is 0, so nobody would serve it"),
+            hint,
+        );
+    }
+}
+
+/// A weight that could not be read is None.
+pub fn by_name(weights: &Weights) -> BTreeMap<String, Option<u16>> {
+    weights
+        .0
+        .iter()
+        .map(|weight| (canonical(&weight.backend.value), weight.weight))
+        .collect()
+}
+
+/// An address may be written in more than one way.
+fn canonical(name: &str) -> String {
+    values::member(name).map_or_else(|_| name.to_owned(), |member| member.to_string())
+}

@@ -1,0 +1,177 @@
+//! The laws of the world, under any order of events. What an operator sees of it is in `tests/it/scenarios`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use lb_common::abi::BackendId;
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::config::parse;
+use crate::core::desired::desired;
+use crate::core::network::{KernelRoute, Link, Prefix};
+use crate::core::plan::carry_out;
+
+/// What happens to a daemon; small numbers, so that things meet.
+#[derive(Clone, Debug)]
+enum Step {
+    /// The backends of each service, as bits.
+    File(Vec<u8>),
+    /// Known neighbours, as bits.
+    Neighbours(u8),
+    /// Flows end: those of backends in these bits.
+    FlowsEnd(u8),
+    Drain(usize),
+    Tick,
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = (Step, Vec<bool>)> {
+    let step = prop_oneof![
+        3 => proptest::collection::vec(0..16u8, 0..3).prop_map(Step::File),
+        2 => (0..16u8).prop_map(Step::Neighbours),
+        3 => any::<u8>().prop_map(Step::FlowsEnd),
+        1 => (0..4usize).prop_map(Step::Drain),
+        1 => Just(Step::Tick),
+        1 => Just(Step::Restart),
+    ];
+    (step, proptest::collection::vec(proptest::bool::weighted(0.1), 0..12))
+}
+
+fn file(services: &[u8]) -> String {
+    let service = |(number, bits): (usize, &u8)| {
+        let backends = (0..4).filter(|bit| bits & (1 << bit) != 0);
+        let backends: Vec<String> = backends.map(|bit| format!("\"198.18.1.1{bit}:80\"")).collect();
+        let listen = format!("listen = \"198.18.0.100:{}\"", 80 + number);
+        format!("[service.s{number}]\n{listen}\nbackends = [{}]\n", backends.join(", "))
+    };
+    services
+        .iter()
+        .enumerate()
+        .filter(|(_, bits)| **bits != 0)
+        .map(service)
+        .collect()
+}
+
+fn network(neighbours: u8) -> Network {
+    let link = |name: &str, last, address: &str| Link {
+        name: name.into(),
+        mac: [2, 0, 0, 0, 0, last],
+        up: true,
+        mtu: 1500,
+        addresses: vec![(address.parse().unwrap(), 24)],
+        xdp: None,
+    };
+    let on_link = |third, ifindex| {
+        let route = KernelRoute {
+            ifindex,
+            gateway: None,
+            source: None,
+        };
+        (
+            Prefix {
+                address: [198, 18, third, 0].into(),
+                length: 24,
+            },
+            route,
+        )
+    };
+    let known = (0..4u8).filter(|bit| neighbours & (1 << bit) != 0);
+    Network {
+        links: BTreeMap::from([
+            (2, link("eth0", 0xa, "198.18.0.2")),
+            (3, link("eth1", 0xb, "198.18.1.2")),
+        ]),
+        routes: BTreeMap::from([on_link(0, 2), on_link(1, 3)]),
+        neighbours: known
+            .map(|bit| ((3, [198, 18, 1, 10 + bit].into()), [2, 0, 0, 0, 1, bit]))
+            .collect(),
+    }
+}
+
+fn event(step: &Step, flows: &BTreeMap<BackendId, u64>) -> Event {
+    match step {
+        Step::File(services) => Event::Config(parse("naru.toml", &file(services)).map_err(|_| "bad".to_owned())),
+        Step::Neighbours(bits) => Event::Network(network(*bits)),
+        Step::FlowsEnd(_) => Event::FlowCounts(flows.clone()),
+        Step::Drain(backend) => Event::Override {
+            name: Name {
+                service: "s0".into(),
+                backend: format!("198.18.1.1{backend}:80"),
+            },
+            change: Change::Drain,
+            by: "root".into(),
+        },
+        Step::Tick | Step::Restart => Event::Tick,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Two daemons that see the same agree; whatever they want is safe; and while a backend has flows, its id is
+    /// nobody else's.
+    #[test]
+    fn ids_last_as_long_as_flows(steps in proptest::collection::vec(step(), 1..40)) {
+        let (start, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
+        let at = |seconds| Moment { monotonic: start + Duration::from_secs(seconds), wall: wall + Duration::from_secs(seconds) };
+        let mut actual = KernelState::default();
+        let mut worlds = [World::adopt(&actual, at(0)), World::adopt(&actual, at(0))];
+        let mut owners: BTreeMap<BackendId, u64> = BTreeMap::new();
+        for (seconds, (step, fails)) in (1..).zip(steps) {
+            let now = at(seconds);
+            if let Step::FlowsEnd(bits) = &step {
+                owners.retain(|id, _| bits & (1 << (id % 8)) == 0);
+            }
+            let flows = owners.keys().map(|&id| (id, 1)).collect();
+            for world in &mut worlds {
+                if let Step::Restart = step {
+                    *world = World::adopt(&actual, now);
+                }
+                world.handle(event(&step, &flows), now);
+            }
+            let goal = desired(&worlds[0]);
+            prop_assert_eq!(&goal, &desired(&worlds[1]));
+            prop_assert_eq!(goal.unsafe_reason(), None);
+            let mut fails = fails.into_iter();
+            let failures = carry_out(&mut actual, &goal, |_| if fails.next() == Some(true) { Err("no") } else { Ok(()) });
+            for world in &mut worlds {
+                world.handle(Event::Failures(failures.clone()), now);
+                prop_assert_eq!(world.next_deadline().is_some(), !failures.is_empty());
+            }
+            for (id, owner) in &owners {
+                prop_assert_eq!(actual.backends.get(id).map(|backend| backend.fingerprint), Some(*owner));
+            }
+            // Every backend with a slot gets a flow.
+            for id in actual.slots.values().flatten() {
+                owners.entry(*id).or_insert(actual.backends[id].fingerprint);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wrong_name_is_answered_with_the_right_ones() {
+    let now = Moment {
+        monotonic: Instant::now(),
+        wall: SystemTime::UNIX_EPOCH,
+    };
+    let mut world = World::adopt(&KernelState::default(), now);
+    world.handle(Event::Config(Ok(parse("naru.toml", &file(&[3])).unwrap())), now);
+    let find = |service: &str, backend: &str| {
+        let found = world.find(&Name {
+            service: service.into(),
+            backend: backend.into(),
+        });
+        found.map_err(|unknown| unknown.to_string())
+    };
+    assert_eq!(find("s0", "198.18.1.10:80"), Ok(()));
+    assert_eq!(
+        find("s1", "198.18.1.10:80").unwrap_err(),
+        "no service \"s1\"; there are: s0"
+    );
+    assert_eq!(
+        find("s0", "x").unwrap_err(),
+        "service \"s0\" has no backend \"x\"; it has: 198.18.1.10:80, 198.18.1.11:80"
+    );
+}

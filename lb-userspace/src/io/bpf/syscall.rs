@@ -1,0 +1,74 @@
+//! The two calls of bpf(2) that the library does not offer: an inner map with our flags, and a batch of updates.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use aya::maps::MapData;
+use lb_common::abi::SLOT_FLAGS;
+
+const BPF_MAP_CREATE: i64 = 0;
+const BPF_MAP_UPDATE_BATCH: i64 = 26;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+
+/// Of `union bpf_attr`: type, key and value size, entries, flags, two zeroes, and the name at byte 28.
+#[repr(C, align(8))]
+struct CreateMap {
+    words: [u32; 7],
+    name: [u8; 16],
+    rest: [u8; 84],
+}
+
+/// Of `union bpf_attr`, as `batch`.
+#[repr(C)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// An array of u64 that may become an inner map of `SLOTS`.
+pub fn create_slot_table(cells: u32) -> Result<MapData> {
+    let attributes = CreateMap {
+        words: [BPF_MAP_TYPE_ARRAY, 4, 8, cells, SLOT_FLAGS, 0, 0],
+        name: *b"slot_table\0\0\0\0\0\0",
+        rest: [0; 84],
+    };
+    let fd = bpf(BPF_MAP_CREATE, &attributes).context("create a slot table")?;
+    // SAFETY: a new descriptor that nobody else has.
+    Ok(MapData::from_fd(unsafe { OwnedFd::from_raw_fd(fd) })?)
+}
+
+/// Puts each of `inner` at its index of `outer`. The kernel then waits until no program runs that may still see an
+/// old one; in a batch it waits once, some 20 ms, and not after each.
+pub fn swap_inner_maps(outer: &MapData, inner: &[(u32, MapData)]) -> Result<()> {
+    let keys: Vec<u32> = inner.iter().map(|(index, _)| *index).collect();
+    let values: Vec<i32> = inner.iter().map(|(_, map)| map.fd().as_fd().as_raw_fd()).collect();
+    let batch = Batch {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: keys.len() as u32,
+        map_fd: outer.fd().as_fd().as_raw_fd().cast_unsigned(),
+        elem_flags: 0,
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_BATCH, &batch)?;
+    Ok(())
+}
+
+fn bpf<T>(command: i64, attributes: &T) -> io::Result<i32> {
+    // SAFETY: the attributes are as long as said; what they point to outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result as i32)
+    }
+}

@@ -1,0 +1,280 @@
+//! What a scenario acts on: the world, and in the place of kernel and network, values that obey at once.
+//!
+//! The kernel here knows one thing more than to obey: it fails the test when a state between two actions is unsafe.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail, ensure};
+use lb_common::abi::BackendId;
+use lb_userspace::core::config::parse;
+use lb_userspace::core::desired::desired;
+use lb_userspace::core::kernel::{Action, KernelState};
+use lb_userspace::core::members::Name;
+use lb_userspace::core::network::{Network, XdpAttachment, XdpMode};
+use lb_userspace::core::overrides::Change;
+use lb_userspace::core::plan::{self, carry_out};
+use lb_userspace::core::status::{About, Counters, Status, render};
+use lb_userspace::core::world::{Event, Moment, World};
+
+use super::host;
+
+/// 2026-01-01T00:00:00Z.
+const START: Duration = Duration::from_secs(1_767_225_600);
+
+pub struct Stage {
+    kernel: Kernel,
+    network: Network,
+    file: String,
+    daemon: Option<Daemon>,
+    base: Instant,
+    clock: Duration,
+    begun: bool,
+}
+
+struct Daemon {
+    world: World,
+    actual: KernelState,
+}
+
+#[derive(Default)]
+struct Kernel {
+    state: KernelState,
+    /// How the words of actions begin that shall fail.
+    failing: Vec<String>,
+}
+
+impl Stage {
+    pub fn new() -> Self {
+        Self {
+            kernel: Kernel::default(),
+            network: Network::default(),
+            file: String::new(),
+            daemon: None,
+            base: Instant::now(),
+            clock: Duration::ZERO,
+            begun: false,
+        }
+    }
+
+    /// An `at` has been played.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    pub fn prepare(&mut self, command: &str, body: &[String]) -> Result<()> {
+        match command {
+            "config" => self.file = unindent(body),
+            "start" => drop(self.start()?),
+            _ if host::change(&mut self.network, command)? => {}
+            _ => bail!("only `config`, the network and `start` can be given"),
+        }
+        Ok(())
+    }
+
+    /// What happened, a line for each action; deadlines that fall due on the way count too.
+    pub fn play(&mut self, time: Duration, command: &str, body: &[String]) -> Result<Vec<String>> {
+        ensure!(time >= self.clock, "time goes forward");
+        self.begun = true;
+        let mut happened = self.deadlines(time)?;
+        self.clock = time;
+        if command == "status" {
+            happened.extend(self.status()?.lines().map(str::to_owned));
+            return Ok(happened);
+        }
+        if command == "start" {
+            happened.extend(self.start()?);
+        } else if let Some(event) = self.event(command, body)? {
+            happened.extend(self.turn(event)?);
+        }
+        if happened.is_empty() {
+            happened.push("nothing".to_owned());
+        }
+        Ok(happened)
+    }
+
+    fn deadlines(&mut self, until: Duration) -> Result<Vec<String>> {
+        let mut happened = Vec::new();
+        while let Some(deadline) = self.daemon.as_ref().and_then(|daemon| daemon.world.next_deadline()) {
+            let deadline = deadline.saturating_duration_since(self.base);
+            if deadline > until {
+                break;
+            }
+            self.clock = deadline;
+            let lines = self.turn(Event::Tick)?;
+            happened.extend(
+                lines
+                    .iter()
+                    .map(|line| format!("at {}s {line}", deadline.as_secs_f64())),
+            );
+        }
+        Ok(happened)
+    }
+
+    /// A daemon that was there is gone without a word, as after a crash.
+    fn start(&mut self) -> Result<Vec<String>> {
+        let actual = self.kernel.state.clone();
+        let world = World::adopt(&actual, self.now());
+        self.daemon = Some(Daemon { world, actual });
+        let mut happened = self.turn(Event::Network(self.network.clone()))?;
+        happened.extend(self.turn(read(&self.file))?);
+        Ok(happened)
+    }
+
+    fn event(&mut self, command: &str, body: &[String]) -> Result<Option<Event>> {
+        if host::change(&mut self.network, command)? {
+            return Ok(Some(Event::Network(self.network.clone())));
+        }
+        let words: Vec<&str> = command.split_whitespace().collect();
+        Ok(match words[..] {
+            ["config"] => {
+                self.file = unindent(body);
+                Some(read(&self.file))
+            }
+            ["flows", ref counts @ ..] => Some(Event::FlowCounts(flow_counts(counts)?)),
+            ["drain", name, "by", by] => Some(said(name, Change::Drain, by)?),
+            ["undrain", name, "by", by] => Some(said(name, Change::Undrain, by)?),
+            ["weight", name, weight, "by", by] => Some(said(name, Change::Weight(weight.parse()?), by)?),
+            ["kernel", "fails", ..] => {
+                self.kernel.failing.push(words[2..].join(" "));
+                None
+            }
+            ["kernel", "obeys"] => {
+                self.kernel.failing.clear();
+                None
+            }
+            ["wait"] => None,
+            _ => bail!("no such command"),
+        })
+    }
+
+    /// One turn of the daemon's loop.
+    fn turn(&mut self, event: Event) -> Result<Vec<String>> {
+        let now = self.now();
+        let daemon = self.daemon.as_mut().context("`start` comes first")?;
+        daemon.world.handle(event, now);
+        let goal = desired(&daemon.world);
+        ensure!(
+            goal.unsafe_reason().is_none(),
+            "desired state is unsafe: {:?}",
+            goal.unsafe_reason()
+        );
+        let mut happened = Vec::new();
+        let mut unsafe_reason = None;
+        let failures = carry_out(&mut daemon.actual, &goal, |action| {
+            let result = self.kernel.take(action);
+            happened.push(
+                result
+                    .as_ref()
+                    .map_or_else(|error| format!("{action} FAILS: {error}"), |()| action.to_string()),
+            );
+            unsafe_reason = unsafe_reason.take().or_else(|| self.kernel.state.unsafe_reason());
+            result
+        });
+        ensure!(
+            unsafe_reason.is_none(),
+            "unsafe on the way: {unsafe_reason:?} in {happened:#?}"
+        );
+        ensure!(
+            daemon.actual == self.kernel.state,
+            "the daemon is wrong about the kernel"
+        );
+        let rest = plan::diff(&daemon.actual, &goal);
+        ensure!(rest.is_empty() || !failures.is_empty(), "left undone: {rest:?}");
+        daemon.world.handle(Event::Failures(failures), now);
+        if self.show_programs() {
+            happened.extend(self.turn(Event::Network(self.network.clone()))?);
+        }
+        Ok(happened)
+    }
+
+    /// As the next picture of the network has them on the links; false when nothing is new.
+    fn show_programs(&mut self) -> bool {
+        let before = self.network.clone();
+        for (ifindex, link) in &mut self.network.links {
+            let attached = self.kernel.state.attached.contains_key(ifindex);
+            link.xdp = attached.then_some(XdpAttachment {
+                program_id: 1,
+                mode: XdpMode::Native,
+            });
+        }
+        self.network != before
+    }
+
+    fn status(&self) -> Result<String> {
+        let daemon = self.daemon.as_ref().context("`start` comes first")?;
+        let about = About {
+            host: "lb-a",
+            version: "0.1.0",
+            config: Path::new("/etc/naru/naru.toml"),
+        };
+        let counters = Counters {
+            flow_capacity: 1000,
+            ..Counters::default()
+        };
+        Ok(render(&Status::of(&daemon.world, &daemon.actual, &counters, &about)))
+    }
+
+    fn now(&self) -> Moment {
+        Moment {
+            monotonic: self.base + self.clock,
+            wall: UNIX_EPOCH + START + self.clock,
+        }
+    }
+}
+
+impl Kernel {
+    fn take(&mut self, action: &Action) -> Result<(), &'static str> {
+        let words = action.to_string();
+        if self.failing.iter().any(|start| words.starts_with(start.as_str())) {
+            return Err("no memory");
+        }
+        self.state.apply(action);
+        Ok(())
+    }
+}
+
+fn read(file: &str) -> Event {
+    let errors = |found: Vec<lb_userspace::core::config::Diagnostic>| {
+        found
+            .iter()
+            .map(|diagnostic| diagnostic.headline())
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    Event::Config(parse("naru.toml", file).map_err(errors))
+}
+
+fn said(name: &str, change: Change, by: &str) -> Result<Event> {
+    let (service, backend) = name.split_once('/').context("a backend is SERVICE/BACKEND")?;
+    let name = Name {
+        service: service.to_owned(),
+        backend: backend.to_owned(),
+    };
+    Ok(Event::Override {
+        name,
+        change,
+        by: by.to_owned(),
+    })
+}
+
+/// `2=5`: backend 2 has five flows.
+fn flow_counts(counts: &[&str]) -> Result<BTreeMap<BackendId, u64>> {
+    let count = |text: &&str| {
+        let (id, flows) = text.split_once('=').context("flows are ID=COUNT")?;
+        Ok((id.parse()?, flows.parse()?))
+    };
+    counts.iter().map(count).collect()
+}
+
+fn unindent(body: &[String]) -> String {
+    let margin = body
+        .iter()
+        .filter(|line| !line.is_empty())
+        .map(|line| line.len() - line.trim_start().len())
+        .min();
+    body.iter()
+        .map(|line| line.get(margin.unwrap_or(0)..).unwrap_or_default().to_owned() + "\n")
+        .collect()
+}
