@@ -138,7 +138,7 @@ fn haproxy(lab: &Lab, lb: &Namespace, service: &Service) -> Result<Process> {
     );
     let file = lab.folder().join(format!("{}.haproxy", lb.role()));
     fs::write(&file, text).context("write the HAProxy configuration")?;
-    lb.sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
+    many_connections(lb)?;
     let log = fs::File::create(lab.folder().join(format!("{}-haproxy.log", lb.role())))?;
     Process::spawn(
         lb.command("haproxy")
@@ -148,4 +148,11 @@ fn haproxy(lab: &Lab, lb: &Namespace, service: &Service) -> Result<Process> {
             .stdout(log.try_clone()?)
             .stderr(log),
     )
+}
+
+/// For who opens connections by the thousand to one address: else 28,000 ports, each idle for a minute after its
+/// connection, are the limit that is measured.
+pub fn many_connections(namespace: &Namespace) -> Result<()> {
+    namespace.sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
+    namespace.sysctl("net/ipv4/tcp_tw_reuse", "1")
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use super::Options;
 use super::chain::{Chain, LISTEN, server_address};
-use super::contender::{Contender, Running, Service};
+use super::contender::{Contender, Running, Service, many_connections};
 use super::figures::{self, Row, median};
 use super::traffic::Programs;
 use super::wrk::{Sample, Wrk};
@@ -127,6 +127,7 @@ fn rig<'a>(lab: &Lab, (name, contender, ends): (&'static str, Contender, Ends), 
         .zip(&backends)
         .map(|(server, address)| Nginx::start(lab, server, *address));
     let servers = servers.collect::<Result<Vec<_>>>()?;
+    many_connections(&chain.client)?;
     let listen = SocketAddrV4::new(LISTEN, 80);
     let service = Service {
         protocol: "tcp",

@@ -3,7 +3,7 @@
 //! The caller brings its thread into the client's namespace and onto one CPU, and decides what stands between.
 
 use std::net::SocketAddrV4;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, PerCpuArray};
@@ -20,8 +20,9 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lab-xdp
 pub const FRAME_LEN: usize = 60;
 /// Fits the ring of a veth, so that nothing is lost before the load balancer.
 const BATCH: u32 = 128;
-/// Between two looks at the clock.
-const CHUNK: u32 = 1 << 17;
+/// Frames that show how long the others will take.
+const FIRST_RUN: u32 = 1 << 17;
+const SHORTEST_RUN: u32 = 1 << 14;
 
 /// One load of the lab's programs, with maps of its own.
 pub struct Programs {
@@ -35,11 +36,18 @@ pub enum Until {
 }
 
 impl Until {
-    fn goes_on(self, sent: u64, elapsed: Duration) -> bool {
-        match self {
-            Self::Sent(frames) => sent < frames,
-            Self::Elapsed(duration) => elapsed < duration,
-        }
+    /// For the next run of the generator, as many as seem to be left: each run also costs the kernel some 30 ms.
+    fn frames_left(self, sent: u64, elapsed: Duration) -> Option<u32> {
+        let left = match self {
+            Self::Sent(frames) => frames.saturating_sub(sent),
+            Self::Elapsed(duration) if duration <= elapsed => 0,
+            Self::Elapsed(_) if sent == 0 => u64::from(FIRST_RUN),
+            Self::Elapsed(duration) => {
+                let left = (duration - elapsed).as_secs_f64() / elapsed.as_secs_f64();
+                u64::max((left * sent as f64) as u64, u64::from(SHORTEST_RUN))
+            }
+        };
+        u32::try_from(left).ok().filter(|left| *left > 0)
     }
 }
 
@@ -48,6 +56,7 @@ impl Until {
 pub struct Sample {
     pub sent: u64,
     pub received: u64,
+    /// Time on the CPU.
     pub elapsed: Duration,
 }
 
@@ -89,13 +98,11 @@ impl Programs {
     /// Sends from the thread's namespace, on the CPU it is pinned to.
     pub fn send(&self, until: Until, cpu: usize) -> Result<Sample> {
         let before = self.received()?;
-        let start = Instant::now();
-        let mut sent = 0;
-        while until.goes_on(sent, start.elapsed()) {
-            self.generate(CHUNK)?;
-            sent += u64::from(CHUNK);
+        let (mut sent, mut elapsed) = (0, Duration::ZERO);
+        while let Some(frames) = until.frames_left(sent, elapsed) {
+            elapsed += self.generate(frames)?;
+            sent += u64::from(frames);
         }
-        let elapsed = start.elapsed();
         let mut received = self.received()?;
         received
             .iter_mut()
@@ -115,7 +122,9 @@ impl Programs {
         })
     }
 
-    fn generate(&self, frames: u32) -> Result<()> {
+    /// How long the frames took on this CPU by the kernel's count: without the making of the frames' memory, and
+    /// without the time in which other processes had the CPU.
+    fn generate(&self, frames: u32) -> Result<Duration> {
         let generator: &Xdp = self.ebpf.program("generator").context("find BPF program")?.try_into()?;
         let options = TestRunOptions {
             data_in: Some(&[0; FRAME_LEN]),
@@ -123,8 +132,9 @@ impl Programs {
             attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
             ..TestRunOptions::default()
         };
-        generator.test_run(options).context("run the generator")?;
-        Ok(())
+        let run = generator.test_run(options).context("run the generator")?;
+        // The kernel tells the mean for one frame, in whole nanoseconds.
+        Ok(run.duration * frames)
     }
 
     /// Frames that the sink counted on each CPU.
