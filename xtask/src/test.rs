@@ -59,7 +59,7 @@ pub fn lab(filter: Option<&str>, repeat: u32) -> Result<()> {
 fn prepare() -> Result<()> {
     setup::ensure()?;
     packages::ensure(packages::LAB, "for the lab")?;
-    succeed(cargo().args(["build", "--quiet"]))
+    succeed(cargo().arg("build"))
 }
 
 /// Names of the cases of a module of `it` that contain `filter`.
@@ -92,7 +92,7 @@ fn select(listed: &str, module: &str, filter: &str) -> Vec<String> {
 
 fn cases(module: &str, names: &[String]) -> Result<()> {
     let mut test = as_root()?;
-    test.args(["test", "--quiet", "-p", "lb-tests", "--test", "it", "--", "--exact"])
+    test.args(["test", "-p", "lb-tests", "--test", "it", "--", "--exact"])
         .args(names);
     run(&mut test).with_context(|| format!("run {module}"))
 }

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 
 use lb_common::abi::{Backend, Listen, NextHop, Route, Service, TCP, UDP};
 use lb_common::wire::{Be16, Be32, Ether};
+use lb_tests::lab::skipped;
 use lb_tests::packets::Runner;
 use lb_userspace::core::kernel::KernelState;
 use lb_userspace::core::network::Prefix;
@@ -110,9 +111,5 @@ pub fn state() -> KernelState {
 
 /// None, and SKIP said, where the tests have no right to load programs.
 pub fn runner(test: &str) -> Option<Runner> {
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIP {test}: needs root");
-        return None;
-    }
-    Some(Runner::new(&state()).expect("a runner"))
+    (!skipped(test)).then(|| Runner::new(&state()).expect("a runner"))
 }
