@@ -1,7 +1,7 @@
 //! A frame's whole way through Naru: known flow, new flow, or not ours. The kernel and the tests run this very code.
 
 use crate::abi::{Backend, BackendId, Listen, Route, Service, ServiceId, TCP};
-use crate::flow_table::{self, ANSWERED, FIN_SEEN, FlowMemory, Found, State, TO_CLIENT, partner, release};
+use crate::flow_table::{self, ANSWERED, FIN_SEEN, FlowMemory, Found, RESET, State, TO_CLIENT, Word, partner, release};
 use crate::open;
 use crate::parse::{FIN, Frame, Parsed, RST, SYN, parse};
 use crate::rewrite::rewrite;
@@ -58,29 +58,50 @@ fn follow<T: Tables>(tables: &T, parsed: &Parsed, flow: &Found) -> bool {
     if quiet && flow.word.is(State::Established) {
         return true;
     }
-    if parsed.key.protocol == TCP {
-        if flow.word.is(State::Closing) {
-            return !parsed.opens() || flow.word.has(TO_CLIENT);
+    if parsed.key.protocol != TCP {
+        if flow.word.has(TO_CLIENT) {
+            move_both(tables, flow, State::Established, 0);
         }
-        if parsed.tcp_flags & (FIN | RST) != 0 {
-            end(tables, parsed, flow);
-        } else if flow.word.is(State::HalfOpen) {
-            confirm(tables, parsed, flow);
-        }
-    } else if flow.word.has(TO_CLIENT) {
-        move_both(tables, flow, State::Established);
+        return true;
+    }
+    if parsed.opens() && !flow.word.has(TO_CLIENT) {
+        return !begins_anew(tables, parsed, flow);
+    }
+    if parsed.tcp_flags & (FIN | RST) != 0 {
+        end(tables, parsed, flow);
+    } else if flow.word.is(State::HalfOpen) {
+        confirm(tables, parsed, flow);
+    } else if quiet && flow.word.has(RESET) {
+        // The peers did not believe that RST: whoever sent it was no party to the flow.
+        move_both(tables, flow, State::Established, 0);
     }
     true
+}
+
+/// A client's SYN on a flow of its own: after the end of that flow, or again because nobody answered and another
+/// backend would be asked now.
+#[inline(always)]
+fn begins_anew<T: Tables>(tables: &T, parsed: &Parsed, flow: &Found) -> bool {
+    if flow.word.is(State::Closing) || flow.word.has(FIN_SEEN) {
+        return true;
+    }
+    let answered = || partner(tables, flow).is_some_and(|other| other.word.has(ANSWERED));
+    flow.word.is(State::HalfOpen)
+        && !answered()
+        && open::chosen(tables, &parsed.key).is_some_and(|backend| backend != flow.word.backend())
 }
 
 /// A FIN is remembered; the second one, or a RST, closes the flow.
 #[inline(always)]
 fn end<T: Tables>(tables: &T, parsed: &Parsed, flow: &Found) {
-    let other_ended = partner(tables, flow).is_none_or(|other| other.word.has(FIN_SEEN));
-    if parsed.tcp_flags & RST != 0 || other_ended {
-        move_both(tables, flow, State::Closing);
-    } else {
-        flow.entry.swap(flow.word, flow.word.with_mark(FIN_SEEN));
+    if parsed.tcp_flags & RST != 0 {
+        move_both(tables, flow, State::Closing, RESET);
+        return;
+    }
+    flow.change(|word| word.with_mark(FIN_SEEN));
+    // Looked at after our own mark is there for all to see: of two sides that end at once, one sees both.
+    if partner(tables, flow).is_some_and(|other| other.word.has(FIN_SEEN)) {
+        move_both(tables, flow, State::Closing, 0);
     }
 }
 
@@ -89,19 +110,20 @@ fn end<T: Tables>(tables: &T, parsed: &Parsed, flow: &Found) {
 #[inline(always)]
 fn confirm<T: Tables>(tables: &T, parsed: &Parsed, flow: &Found) {
     if flow.word.has(TO_CLIENT) {
-        flow.entry.swap(flow.word, flow.word.with_mark(ANSWERED));
+        flow.change(|word| word.with_mark(ANSWERED));
     } else if parsed.tcp_flags & SYN == 0 && partner(tables, flow).is_some_and(|other| other.word.has(ANSWERED)) {
-        move_both(tables, flow, State::Established);
+        move_both(tables, flow, State::Established, 0);
     }
 }
 
-/// Where another CPU changed a word meanwhile, this step is lost and a later packet, or the sweep, takes it.
 #[inline(always)]
-fn move_both<T: Tables>(tables: &T, flow: &Found, state: State) {
-    if let Some(other) = partner(tables, flow) {
-        other.entry.swap(other.word, other.word.with_state(state));
+fn move_both<T: Tables>(tables: &T, flow: &Found, state: State, mark: u8) {
+    let step = |word: Word| word.without_mark(RESET).with_mark(mark).with_state(state);
+    if flow.change(step)
+        && let Some(other) = partner(tables, flow)
+    {
+        other.change(step);
     }
-    flow.entry.swap(flow.word, flow.word.with_state(state));
 }
 
 #[inline(always)]

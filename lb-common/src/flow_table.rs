@@ -13,7 +13,7 @@ use crate::abi::BackendId;
 
 pub use entry::{Entry, FlowEntry, Rewrite, TICK_SHIFT};
 pub use key::FlowKey;
-pub use word::{ANSWERED, FIN_SEEN, State, TO_CLIENT, Word};
+pub use word::{ANSWERED, FIN_SEEN, RESET, State, TO_CLIENT, Word};
 
 /// The memory of a flow table: a power of two of entries.
 pub trait FlowMemory {
@@ -37,6 +37,26 @@ pub struct Found {
     pub entry: Entry,
     pub word: Word,
     pub index: u32,
+}
+
+/// How often a step is tried anew when another CPU changed the word meanwhile. Two directions make few steps.
+const CHANGES: u32 = 3;
+
+impl Found {
+    /// Takes a step of the flow's life; false where it is another's entry by now.
+    #[inline(always)]
+    pub fn change(&self, step: impl Fn(Word) -> Word) -> bool {
+        let mut word = self.entry.word();
+        let mut tried = 0;
+        while tried < CHANGES && word.same_tenant(self.word) {
+            if self.entry.swap(word, step(word)) {
+                return true;
+            }
+            word = self.entry.word();
+            tried += 1;
+        }
+        false
+    }
 }
 
 #[inline(always)]
@@ -169,7 +189,7 @@ pub fn release<M: FlowMemory>(memory: &M, flow: &Found) -> bool {
         return false;
     }
     if let Some(other) = other {
-        other.entry.swap(other.word, Word::free(other.word.serial()));
+        other.change(|word| Word::free(word.serial()));
     }
     true
 }

@@ -2,27 +2,25 @@
 //!
 //! The entry towards the client goes first, since its key is what has to be free: backend, SNAT address, port.
 
-use crate::abi::{Backend, BackendId, Listen, NextHop, SNAT_PORTS_HIGH, SNAT_PORTS_LOW};
+use crate::abi::{Backend, BackendId, Listen, NextHop, SNAT_PORTS_HIGH, SNAT_PORTS_LOW, ServiceId};
 use crate::checksum::Delta;
 use crate::decide::Tables;
-use crate::flow_table::{Claim, Claimed, FlowKey, Found, Rewrite, State, TO_CLIENT, claim, release};
+use crate::flow_table::{Claim, Claimed, FlowKey, Found, Rewrite, State, TO_CLIENT, claim, partner, release};
 use crate::parse::{ETHER_SOURCE, Frame, Parsed};
 use crate::verdict::Reason;
 use crate::wire::{Be16, Be32};
 
 /// How many source ports are tried for a new flow.
 const PORT_TRIES: u32 = 16;
+/// Before the port of a flow that is over is taken. What its peers still owe each other would reach the wrong ones.
+const FREE_TRIES: u32 = 12;
+/// In ticks: a second, the last of several retransmissions.
+const SILENCE: u32 = 8;
 
 #[inline(always)]
 pub fn open<F: Frame, T: Tables>(frame: &F, tables: &T, parsed: &Parsed, ingress: u32) -> Result<Found, Reason> {
     let key = &parsed.key;
-    let listen = Listen {
-        address: key.destination,
-        port: key.destination_port,
-        protocol: key.protocol,
-        unused: 0,
-    };
-    let service = tables.listen(&listen).ok_or(Reason::NotOurs)?;
+    let service = tables.listen(&listen_of(key)).ok_or(Reason::NotOurs)?;
     if !parsed.opens() {
         return Err(Reason::UnknownFlow);
     }
@@ -33,7 +31,7 @@ pub fn open<F: Frame, T: Tables>(frame: &F, tables: &T, parsed: &Parsed, ingress
         return Err(Reason::TtlExpired);
     }
     let hash = key.hash();
-    let id = tables.slot(service.id as u16, hash).ok_or(Reason::NoBackend)?;
+    let id = tables.slot(service.id as ServiceId, hash).ok_or(Reason::NoBackend)?;
     let backend = tables
         .backend(id)
         .filter(|backend| backend.fingerprint != 0)
@@ -64,6 +62,23 @@ pub fn open<F: Frame, T: Tables>(frame: &F, tables: &T, parsed: &Parsed, ingress
         (id, backend),
         &back,
     ))
+}
+
+/// The backend that a new flow of this key would get now.
+#[inline(always)]
+pub fn chosen<T: Tables>(tables: &T, key: &FlowKey) -> Option<BackendId> {
+    let service = tables.listen(&listen_of(key))?;
+    tables.slot(service.id as ServiceId, key.hash())
+}
+
+#[inline(always)]
+const fn listen_of(key: &FlowKey) -> Listen {
+    Listen {
+        address: key.destination,
+        port: key.destination_port,
+        protocol: key.protocol,
+        unused: 0,
+    }
 }
 
 /// Sources that cannot be a client's: 0/8, 127/8, multicast and beyond, and the listen address itself.
@@ -114,8 +129,8 @@ fn claim_port<T: Tables>(tables: &T, key: &FlowKey, backend: &Backend, hash: u64
         };
         match claim(tables, &reply) {
             Claimed::Ours(claim) => return Ok((claim, reply)),
-            // The port of a flow that is over serves again at once.
-            Claimed::Taken(old) if old.word.is(State::Closing) && release(tables, &old) => {}
+            // Rather than to be refused, the port of a flow that is over and that both sides are silent about.
+            Claimed::Taken(old) if tried >= FREE_TRIES && is_silent(tables, &old) && release(tables, &old) => {}
             Claimed::Taken(_) | Claimed::Busy => port = snat_port((hash as u32).wrapping_add((tried + 1) * 4099)),
             Claimed::Full => {
                 blocked = Reason::FlowTableFull;
@@ -125,6 +140,12 @@ fn claim_port<T: Tables>(tables: &T, key: &FlowKey, backend: &Backend, hash: u64
         tried += 1;
     }
     Err(blocked)
+}
+
+#[inline(always)]
+fn is_silent<T: Tables>(tables: &T, flow: &Found) -> bool {
+    let quiet = |flow: &Found| tables.now().wrapping_sub(flow.entry.last_seen()) >= SILENCE;
+    flow.word.is(State::Closing) && quiet(flow) && partner(tables, flow).is_none_or(|other| quiet(&other))
 }
 
 const LOW_COUNT: u32 = (SNAT_PORTS_LOW.1 - SNAT_PORTS_LOW.0) as u32 + 1;

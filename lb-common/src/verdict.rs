@@ -49,9 +49,11 @@ reasons! {
     FlowRace = "flow_race",
 }
 
-impl Reason {
-    pub const COUNT: u32 = Self::ALL.len() as u32;
+/// Places in `VERDICTS`: room for reasons to come, which then need no new layout.
+pub const MAX_REASONS: u32 = 64;
+const _: () = assert!(Reason::ALL.len() <= MAX_REASONS as usize);
 
+impl Reason {
     /// Passed to the host's stack, else dropped.
     #[inline(always)]
     pub const fn passes(self) -> bool {

@@ -3,10 +3,10 @@
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
 use lb_common::abi::{BackendId, MAX_BACKENDS, Traffic};
-use lb_common::verdict::Reason;
+use lb_common::verdict::{MAX_REASONS, Reason};
 
 #[btf_map]
-static VERDICTS: PerCpuArray<u64, { Reason::COUNT as usize }> = PerCpuArray::new();
+static VERDICTS: PerCpuArray<u64, { MAX_REASONS as usize }> = PerCpuArray::new();
 #[btf_map]
 static TRAFFIC: PerCpuArray<Traffic, { MAX_BACKENDS as usize }> = PerCpuArray::new();
 

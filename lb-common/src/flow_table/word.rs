@@ -19,6 +19,8 @@ pub enum State {
 pub const TO_CLIENT: u8 = 1;
 pub const FIN_SEEN: u8 = 2;
 pub const ANSWERED: u8 = 4;
+/// Closing because of a RST, which anybody could have sent.
+pub const RESET: u8 = 8;
 
 /// `serial:16 | backend:16 | unused:8 | marks:8 | protocol:8 | state:8`; while claimed, `serial:16 | tag:32 | protocol:8 | state:8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,11 @@ impl Word {
     #[inline(always)]
     pub const fn with_mark(self, mark: u8) -> Self {
         Self(self.0 | (mark as u64) << 16)
+    }
+
+    #[inline(always)]
+    pub const fn without_mark(self, mark: u8) -> Self {
+        Self(self.0 & !((mark as u64) << 16))
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 //! Lists flows, frees those that are over, and points live ones at a next hop that moved. Entries change under its
 //! hands: every step goes through `lb_common::flow_table`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use crate::core::network::Prefix;
 
 /// A SYN that nobody confirmed. A client's own retries keep it.
 const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the last segments of a connection that both sides closed.
-const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
+/// Of silence, for what both sides of a closed connection may still send again.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of the table one step of a sweep looks at: a few milliseconds at most.
 const SLICE: usize = 1 << 18;
 
@@ -119,20 +119,18 @@ impl FlowTable {
 
     /// Gives every live flow the next hop that `state` has for its backend or client now; tells how many changed.
     pub fn repoint(&self, state: &KernelState) -> u64 {
+        let ways_back = WaysBack::new(state);
         let mut changed = 0;
-        for found in self.live(0..self.memory.length()) {
-            let old = found.entry.rewrite().next_hop;
-            let wanted = if found.word.has(TO_CLIENT) {
-                way_back(state, found.entry.rewrite().destination, &old)
-            } else {
-                state
-                    .backends
-                    .get(&found.word.backend())
-                    .map(|backend| backend.next_hop)
-            };
-            if let Some(wanted) = wanted.filter(|wanted| wanted.is_known() && *wanted != old) {
+        for mut found in self.live(0..self.memory.length()) {
+            while let Some(wanted) = ways_back.moved(&found) {
                 found.entry.set_next_hop(wanted);
                 changed += 1;
+                // Another flow may have come to live there before we wrote: then that one needs its own.
+                let word = found.entry.word();
+                if word.same_tenant(found.word) || !word.is_live() {
+                    break;
+                }
+                found.word = word;
             }
         }
         changed
@@ -189,22 +187,47 @@ fn timeout(found: &Found, idle_timeout: &BTreeMap<BackendId, Duration>) -> Durat
     }
 }
 
-/// An on-link client keeps its own address as destination: only the interface and our address on it can change.
-fn way_back(state: &KernelState, client: Be32, old: &NextHop) -> Option<NextHop> {
-    let Route { mut next_hop, on_link } = *longest_match(state, client.into())?;
-    if on_link != 0 {
-        if next_hop.ifindex != old.ifindex {
-            return None;
-        }
-        next_hop.ether = next_hop.ether.towards(old.ether.destination());
-    }
-    Some(next_hop)
+/// Next hops as they should be.
+struct WaysBack<'a> {
+    state: &'a KernelState,
+    /// Of prefixes that there are, longest first.
+    lengths: Vec<u8>,
 }
 
-fn longest_match(state: &KernelState, address: Ipv4Addr) -> Option<&Route> {
-    (0..=32)
-        .rev()
-        .find_map(|length| state.routes.get(&Prefix::around(address, length)))
+impl<'a> WaysBack<'a> {
+    fn new(state: &'a KernelState) -> Self {
+        let lengths: BTreeSet<u8> = state.routes.keys().map(|prefix| prefix.length).collect();
+        Self {
+            state,
+            lengths: lengths.into_iter().rev().collect(),
+        }
+    }
+
+    /// The next hop that a flow should have, where it has another.
+    fn moved(&self, found: &Found) -> Option<NextHop> {
+        let old = found.entry.rewrite().next_hop;
+        let wanted = if found.word.has(TO_CLIENT) {
+            self.to_client(found.entry.rewrite().destination, &old)
+        } else {
+            let backend = self.state.backends.get(&found.word.backend());
+            backend.map(|backend| backend.next_hop)
+        };
+        wanted.filter(|wanted| wanted.is_known() && *wanted != old)
+    }
+
+    /// An on-link client keeps its own address as destination: only the interface and our address on it can change.
+    fn to_client(&self, client: Be32, old: &NextHop) -> Option<NextHop> {
+        let client = Ipv4Addr::from(client);
+        let mut routes = self.lengths.iter().map(|&length| Prefix::around(client, length));
+        let Route { mut next_hop, on_link } = *routes.find_map(|prefix| self.state.routes.get(&prefix))?;
+        if on_link != 0 {
+            if next_hop.ifindex != old.ifindex {
+                return None;
+            }
+            next_hop.ether = next_hop.ether.towards(old.ether.destination());
+        }
+        Some(next_hop)
+    }
 }
 
 fn address(address: Be32, port: Be16) -> SocketAddrV4 {

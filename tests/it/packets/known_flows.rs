@@ -25,6 +25,15 @@ fn to_client(from: &Builder, client: &str, mac: [u8; 6]) -> Vec<u8> {
         .build()
 }
 
+fn backends(runner: &Runner) -> Vec<String> {
+    runner
+        .kernel
+        .flows()
+        .iter()
+        .map(|flow| flow.backend_address.to_string())
+        .collect()
+}
+
 fn states(runner: &Runner) -> Vec<&'static str> {
     runner.kernel.flows().iter().map(|flow| flow.state).collect()
 }
@@ -95,23 +104,69 @@ fn a_udp_flow_is_established_by_its_answer() {
 }
 
 #[test]
-fn the_port_of_a_closed_flow_serves_again_at_once() {
-    let Some(mut runner) = runner("the_port_of_a_closed_flow_serves_again_at_once") else {
+fn a_reset_from_nowhere_neither_ends_a_flow_nor_gives_its_port_away() {
+    let Some(mut runner) = runner("a_reset_from_nowhere_neither_ends_a_flow_nor_gives_its_port_away") else {
         return;
     };
-    runner.send(&packet("198.18.0.2:2000", VIP).build()).unwrap();
-    runner.send(&answer(2000).flags(RST).build()).unwrap();
+    let data = packet(CLIENT, VIP).flags(ACK).build();
+    for frame in [packet(CLIENT, VIP).build(), answer(2000).build(), data.clone()] {
+        runner.send(&frame).unwrap();
+    }
+    runner.send(&packet(CLIENT, VIP).flags(RST).build()).unwrap();
+    assert_eq!(states(&runner), ["closing"]);
     let other = runner.send(&packet("198.18.0.3:2000", VIP).build()).unwrap();
-    assert_eq!(&other.frame[34..36], &2000_u16.to_be_bytes());
+    assert_ne!(&other.frame[34..36], &2000_u16.to_be_bytes());
+    runner.send(&data).unwrap();
+    let mut states = states(&runner);
+    states.sort_unstable();
+    assert_eq!(states, ["established", "half-open"]);
+    assert_eq!(runner.send(&answer(2000).flags(ACK).build()).unwrap().reason, None);
+}
+
+#[test]
+fn a_client_that_closed_and_comes_again_begins_anew() {
+    let Some(mut runner) = runner("a_client_that_closed_and_comes_again_begins_anew") else {
+        return;
+    };
+    let from_client = |flags| packet(CLIENT, VIP).flags(flags).build();
+    for frame in [
+        from_client(SYN),
+        answer(2000).build(),
+        from_client(ACK),
+        from_client(FIN | ACK),
+        from_client(SYN),
+    ] {
+        runner.send(&frame).unwrap();
+    }
+    assert_eq!(states(&runner), ["half-open"]);
+    runner.send(&answer(2000).build()).unwrap();
+    runner.send(&from_client(ACK)).unwrap();
+    runner.send(&answer(2000).flags(FIN | ACK).build()).unwrap();
     assert_eq!(
-        runner
-            .kernel
-            .flows()
-            .iter()
-            .map(|flow| flow.client.to_string())
-            .collect::<Vec<_>>(),
-        ["198.18.0.3:2000"]
+        states(&runner),
+        ["established"],
+        "the first FIN of the new connection is not its second"
     );
+}
+
+#[test]
+fn a_syn_that_nobody_answered_is_tried_with_the_backend_of_now() {
+    let Some(mut runner) = runner("a_syn_that_nobody_answered_is_tried_with_the_backend_of_now") else {
+        return;
+    };
+    let (syn, other) = (packet(CLIENT, VIP).build(), "198.18.1.13:8080");
+    runner.send(&syn).unwrap();
+    runner.send(&syn).unwrap();
+    assert_eq!(backends(&runner), [BACKEND]);
+    runner.replace_backend(BACKEND_ID, SECOND_BACKEND_ID).unwrap();
+    runner.send(&syn).unwrap();
+    assert_eq!(backends(&runner), [other]);
+    // From its answer on a flow stays where it is.
+    let answer = answer(2000).with(|p| p.source = Ipv4Addr::new(198, 18, 1, 13)).build();
+    runner.send(&answer).unwrap();
+    runner.replace_backend(SECOND_BACKEND_ID, BACKEND_ID).unwrap();
+    runner.send(&syn).unwrap();
+    assert_eq!(backends(&runner), [other]);
 }
 
 #[test]

@@ -40,6 +40,8 @@ const EMPTY_SERVICE: u16 = 2;
 const COLD_SERVICE: u16 = 3;
 const BACKEND_ID: u16 = 1;
 const COLD_BACKEND_ID: u16 = 2;
+/// In no slot at first.
+const SECOND_BACKEND_ID: u16 = 3;
 
 /// One service of one backend, for TCP and UDP, on port 80; one without backends on 81, one whose backend has no
 /// neighbour yet on 82. Clients are on the link, or behind a gateway; nobody knows the way to 198.19.99.0/24.
@@ -96,6 +98,10 @@ pub fn state() -> KernelState {
             (
                 BACKEND_ID,
                 backend(11, SERVICE, hop(BACKEND_MAC, OUR_BACKEND_MAC, BACKEND_SIDE)),
+            ),
+            (
+                SECOND_BACKEND_ID,
+                backend(13, SERVICE, hop(BACKEND_MAC, OUR_BACKEND_MAC, BACKEND_SIDE)),
             ),
             (COLD_BACKEND_ID, backend(12, COLD_SERVICE, NextHop::default())),
         ]),

@@ -13,7 +13,7 @@ use lb_common::wire::Be32;
 use lb_userspace::core::kernel::KernelState;
 
 pub struct Model {
-    state: KernelState,
+    pub(super) state: KernelState,
     flows: Box<[Cell<FlowEntry>]>,
     pub now: Cell<u32>,
     pub traffic: RefCell<BTreeMap<BackendId, Traffic>>,

@@ -81,6 +81,17 @@ impl Runner {
         Ok(())
     }
 
+    /// Puts `to` in all slots of `from`, in the program's tables and the model's.
+    pub fn replace_backend(&mut self, from: BackendId, to: BackendId) -> Result<()> {
+        for slots in self.model.state.slots.values_mut() {
+            for slot in slots.iter_mut().filter(|slot| **slot == from) {
+                *slot = to;
+            }
+        }
+        self.kernel
+            .apply(&KernelAction::PutSlots(self.model.state.slots.clone()))
+    }
+
     /// One frame through the program and the model, which must agree on all they did.
     pub fn send(&mut self, frame: &[u8]) -> Result<Outcome> {
         let (action, sent) = self.test_run(frame)?;

@@ -60,8 +60,14 @@ pub fn replace(program: &mut Xdp, folder: &Path, ifindex: u32, attachment: &Atta
             drop(program.take_link(id)?);
             Ok(true)
         }
-        Err(error) => {
-            tracing::info!(interface = attachment.interface, %error, "the pinned link leads nowhere, removing it");
+        Err(error) if errno(&error) != Some(libc::ENOLINK) => {
+            Err(error).with_context(|| format!("replace the program on {}", attachment.interface))
+        }
+        Err(_) => {
+            tracing::info!(
+                interface = attachment.interface,
+                "its pinned link leads nowhere, removing it"
+            );
             detach(folder, ifindex, attachment)?;
             Ok(false)
         }
@@ -86,11 +92,7 @@ fn create(program: &mut Xdp, ifindex: u32, attachment: &Attachment, mode: XdpMod
 }
 
 fn explain(error: ProgramError, interface: &str, mode: &str) -> anyhow::Error {
-    let code = match &error {
-        ProgramError::SyscallError(call) => call.io_error.raw_os_error(),
-        _ => None,
-    };
-    let hint = match code {
+    let hint = match errno(&error) {
         Some(libc::EBUSY | libc::EEXIST) => {
             "an XDP program of someone else is on it and stays there; `bpftool net` shows it, `ip link set dev … xdp \
              off` removes it"
@@ -105,6 +107,13 @@ fn explain(error: ProgramError, interface: &str, mode: &str) -> anyhow::Error {
         error
     } else {
         error.context(format!("{interface}: {hint}"))
+    }
+}
+
+fn errno(error: &ProgramError) -> Option<i32> {
+    match error {
+        ProgramError::SyscallError(call) => call.io_error.raw_os_error(),
+        _ => None,
     }
 }
 

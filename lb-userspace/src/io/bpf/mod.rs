@@ -20,7 +20,7 @@ use lb_common::abi::{
     ServiceId, Traffic,
 };
 use lb_common::flow_table::FlowEntry;
-use lb_common::verdict::Reason;
+use lb_common::verdict::{MAX_REASONS, Reason};
 use lb_common::wire::Be32;
 
 pub use self::mapped::MappedArray;
@@ -33,6 +33,9 @@ use crate::core::network::Prefix;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/naru-xdp"));
 
 const PROGRAM: &str = "naru";
+
+/// Slot tables put at once. Each is an open file until then, of which a process may have 1,024.
+const SLOT_TABLES: usize = 256;
 
 pub struct Kernel {
     pins: Pins,
@@ -257,8 +260,12 @@ impl Kernel {
                 .collect();
             Ok((u32::from(id), mapped::slot_table(&cells)?))
         });
-        let tables: Vec<(u32, MapData)> = tables.collect::<Result<_>>()?;
-        swap_inner_maps(map_data(&self.slots)?, &tables).context("put slots")
+        let mut tables = tables.peekable();
+        while tables.peek().is_some() {
+            let some: Vec<(u32, MapData)> = tables.by_ref().take(SLOT_TABLES).collect::<Result<_>>()?;
+            swap_inner_maps(map_data(&self.slots)?, &some).context("put slots")?;
+        }
+        Ok(())
     }
 }
 
@@ -300,6 +307,6 @@ const SHAPES: &[Shape] = &[
     Shape::of::<u32, Backend>("BACKENDS", Some(MAX_BACKENDS)),
     Shape::of::<Key<Be32>, Route>("ROUTES", Some(MAX_ROUTES)),
     Shape::of::<u32, FlowEntry>("FLOWS", None),
-    Shape::of::<u32, u64>("VERDICTS", Some(Reason::COUNT)),
+    Shape::of::<u32, u64>("VERDICTS", Some(MAX_REASONS)),
     Shape::of::<u32, Traffic>("TRAFFIC", Some(MAX_BACKENDS)),
 ];
