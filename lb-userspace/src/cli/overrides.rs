@@ -50,10 +50,7 @@ pub fn weight(socket: &Path, Weight { target, weight }: Weight) -> Exit {
 /// The daemon answers with one sentence about what is so now.
 fn change(command: &str, socket: &Path, request: &Request) -> Exit {
     match ask::<String>(command, socket, request) {
-        Ok(outcome) => {
-            say(&outcome);
-            Exit::Done
-        }
+        Ok(outcome) => say(&outcome),
         Err(exit) => exit,
     }
 }
