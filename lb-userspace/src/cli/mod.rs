@@ -158,7 +158,7 @@ mod tests {
             ("naru drain web", "SERVICE/BACKEND"),
             ("naru drain /x", "SERVICE/BACKEND"),
             ("naru drain", "<SERVICE/BACKEND>"),
-            ("naru weight web/a 65536", "65536"),
+            ("naru weight web/a 1001", "1001 is not in 0..=1000"),
             ("naru weight web/a -1", "-1"),
             ("naru statis", "status"),
             ("naru run --config", "--config <FILE>"),
