@@ -1,16 +1,12 @@
 //! `naru check FILE`: is the file good? Exit 0 good, 1 errors, 2 unreadable.
 
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::diagnostics;
+use super::{Exit, complain, diagnostics, say};
 use crate::core::config::{Config, Diagnostic, Severity, parse};
 use crate::io::config_file;
-
-const ERRORS: u8 = 1;
-const UNREADABLE: u8 = 2;
 
 /// Tell whether a configuration file is good, without a daemon.
 ///
@@ -23,33 +19,35 @@ pub struct Arguments {
     pub json: bool,
 }
 
-pub fn run(file: &Path, json: bool) -> ExitCode {
+pub(super) fn run(Arguments { file, json }: &Arguments) -> Exit {
     let name = file.display().to_string();
     let text = match config_file::read(file) {
         Ok(text) => text,
         Err(error) => {
-            if json {
-                print_json(&[unreadable(name, error.to_string())]);
+            if *json {
+                say(&as_json(&[unreadable(name, error.to_string())]));
             } else {
-                eprintln!("cannot read {name}: {error}");
+                complain(format_args!("cannot read {name}: {error}"));
             }
-            return UNREADABLE.into();
+            return Exit::Unreadable;
         }
     };
     let (found, config) = match parse(&name, &text) {
         Ok(parsed) => (parsed.warnings, Some(parsed.config)),
         Err(found) => (found, None),
     };
-    if json {
-        print_json(&found);
+    let said = if *json {
+        say(&as_json(&found))
     } else {
         diagnostics::print(&found, &text);
-        println!("{name}: {}", config.as_ref().map_or_else(|| errors(&found), good));
-    }
-    if config.is_some() {
-        ExitCode::SUCCESS
-    } else {
-        ERRORS.into()
+        say(&format!(
+            "{name}: {}",
+            config.as_ref().map_or_else(|| errors(&found), good)
+        ))
+    };
+    match config {
+        Some(_) => said,
+        None => Exit::Refused,
     }
 }
 
@@ -87,11 +85,8 @@ fn unreadable(file: String, why: String) -> Diagnostic {
     }
 }
 
-fn print_json(found: &[Diagnostic]) {
-    println!(
-        "{}",
-        serde_json::to_string_pretty(found).expect("strings and numbers are always JSON")
-    );
+fn as_json(found: &[Diagnostic]) -> String {
+    serde_json::to_string_pretty(found).expect("strings and numbers are always JSON")
 }
 
 #[cfg(test)]
@@ -104,11 +99,14 @@ mod tests {
 
     #[test]
     fn the_exit_code_says_good_wrong_or_unreadable() {
-        let code = |path: &str| run(path.as_ref(), true);
-        assert_eq!(code(&shipped("naru.toml")), ExitCode::SUCCESS);
-        assert_eq!(code(&shipped("naru.example.toml")), ExitCode::from(1));
-        assert_eq!(code(&shipped("missing.toml")), ExitCode::from(2));
-        assert_eq!(code(&shipped("")), ExitCode::from(2));
+        let exit = |name: &str| {
+            let file = shipped(name).into();
+            run(&Arguments { file, json: true })
+        };
+        assert_eq!(exit("naru.toml"), Exit::Done);
+        assert_eq!(exit("naru.example.toml"), Exit::Refused);
+        assert_eq!(exit("missing.toml"), Exit::Unreadable);
+        assert_eq!(exit(""), Exit::Unreadable);
     }
 
     #[test]

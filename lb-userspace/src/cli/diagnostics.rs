@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 
+use super::complain;
 use crate::core::config::{Diagnostic, Severity};
 
 /// To standard error. The first line of each is always `file:line:column what is wrong`.
@@ -12,8 +13,8 @@ pub fn print(diagnostics: &[Diagnostic], text: &str) {
     let is_terminal = std::io::stderr().is_terminal();
     for diagnostic in diagnostics {
         match is_terminal {
-            true => eprintln!("{}", fancy(diagnostic, text, GraphicalTheme::default())),
-            false => eprintln!("{diagnostic}"),
+            true => complain(fancy(diagnostic, text, GraphicalTheme::default())),
+            false => complain(diagnostic),
         }
     }
 }

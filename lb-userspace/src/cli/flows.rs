@@ -27,8 +27,7 @@ pub fn run(socket: &Path, Arguments { service, backend, json }: Arguments) -> Ex
         Err(exit) => return exit,
     };
     if json {
-        say(&one_line(&flows));
-        return Exit::Done;
+        return say(&one_line(&flows));
     }
     let title = [
         "SERVICE", "BACKEND", "PROTOCOL", "CLIENT", "LISTEN", "SNAT", "ADDRESS", "STATE", "IDLE",
@@ -42,8 +41,7 @@ pub fn run(socket: &Path, Arguments { service, backend, json }: Arguments) -> Ex
             flows.more
         ));
     }
-    say(&lines.join("\n"));
-    Exit::Done
+    say(&lines.join("\n"))
 }
 
 fn row(flow: FlowRow) -> Vec<String> {

@@ -12,6 +12,7 @@ mod run;
 mod status;
 mod table;
 
+use std::fmt;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ enum Exit {
     Done = 0,
     /// By the daemon; or there are errors in what was looked at.
     Refused = 1,
-    /// Nothing could be looked at: an unreadable file, no daemon, wrong usage.
+    /// Nothing could be looked at, or shown: an unreadable file, no daemon, wrong usage, a full disk.
     Unreadable = 2,
     /// `run` only: the configuration is good, but this host does not let it be served.
     CannotServe = 3,
@@ -74,7 +75,7 @@ pub fn main() -> ExitCode {
     let Cli { socket, command } = Cli::parse();
     let exit = match command {
         Command::Run(arguments) => run::run(arguments),
-        Command::Check(check::Arguments { file, json }) => return check::run(&file, json),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Reload(arguments) => reload::run(&socket, &arguments),
         Command::Status(arguments) => status::run(&socket, &arguments),
         Command::Flows(arguments) => flows::run(&socket, arguments),
@@ -86,11 +87,23 @@ pub fn main() -> ExitCode {
 }
 
 /// To standard output, where a reader who has left has seen enough.
-fn say(text: &str) {
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => eprintln!("naru: cannot write the answer: {error}"),
-        _ => {}
+fn say(text: &str) -> Exit {
+    said(writeln!(io::stdout(), "{text}"))
+}
+
+fn said(written: io::Result<()>) -> Exit {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(format_args!("naru: cannot write the answer: {error}"));
+            Exit::Unreadable
+        }
+        _ => Exit::Done,
     }
+}
+
+/// To standard error. When nobody can hear that, the exit code has to do.
+fn complain(text: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// For programs: a document on a line, its fields in the order of their definition.
@@ -110,6 +123,16 @@ mod tests {
     fn the_command_line_is_sound() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_answer_that_does_not_arrive_is_no_success_unless_the_reader_left() {
+        let mut full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        assert_eq!(said(writeln!(full, "answer")), Exit::Unreadable);
+        let (reader, mut left) = io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(said(writeln!(left, "answer")), Exit::Done);
+        assert_eq!(said(Ok(())), Exit::Done);
     }
 
     #[test]
@@ -135,7 +158,7 @@ mod tests {
             ("naru drain web", "SERVICE/BACKEND"),
             ("naru drain /x", "SERVICE/BACKEND"),
             ("naru drain", "<SERVICE/BACKEND>"),
-            ("naru weight web/a 65536", "65536"),
+            ("naru weight web/a 1001", "1001 is not in 0..=1000"),
             ("naru weight web/a -1", "-1"),
             ("naru statis", "status"),
             ("naru run --config", "--config <FILE>"),

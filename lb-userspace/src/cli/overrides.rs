@@ -6,11 +6,12 @@ use clap::Args;
 
 use super::ask::ask;
 use super::{Exit, say};
+use crate::core::config::MAX_WEIGHT;
 use crate::io::control::{Request, Target};
 
 /// Give a backend no new flows; those that are there may finish.
 ///
-/// Holds until `naru undrain`, or until the file says something else about the backend.
+/// Holds until `naru undrain`, until the file says something else about the backend, or until the daemon restarts.
 #[derive(Debug, Args)]
 pub struct Drain {
     #[arg(value_name = "SERVICE/BACKEND")]
@@ -24,14 +25,15 @@ pub struct Undrain {
     pub target: Target,
 }
 
-/// Give a backend another weight; 0 means no new flows.
+/// Give a backend another weight, up to 1000; 0 means no new flows.
 ///
-/// Holds until the weight of the file is given again, or until the file says something else about the backend.
+/// Holds until the weight of the file is given again, until the file says something else about the backend, or until
+/// the daemon restarts.
 #[derive(Debug, Args)]
 pub struct Weight {
     #[arg(value_name = "SERVICE/BACKEND")]
     pub target: Target,
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_WEIGHT)))]
     pub weight: u16,
 }
 
@@ -50,10 +52,7 @@ pub fn weight(socket: &Path, Weight { target, weight }: Weight) -> Exit {
 /// The daemon answers with one sentence about what is so now.
 fn change(command: &str, socket: &Path, request: &Request) -> Exit {
     match ask::<String>(command, socket, request) {
-        Ok(outcome) => {
-            say(&outcome);
-            Exit::Done
-        }
+        Ok(outcome) => say(&outcome),
         Err(exit) => exit,
     }
 }

@@ -23,10 +23,7 @@ struct Outcome {
 
 pub fn run(socket: &Path, Arguments {}: &Arguments) -> Exit {
     match ask::<Outcome>("reload", socket, &Request::Reload {}) {
-        Ok(Outcome { generation, path }) => {
-            say(&format!("{path} is served, as generation {generation}"));
-            Exit::Done
-        }
+        Ok(Outcome { generation, path }) => say(&format!("{path} is served, as generation {generation}")),
         Err(exit) => exit,
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
-use super::{Exit, diagnostics};
+use super::{Exit, complain, diagnostics};
 use crate::daemon::{self, StartError};
 
 /// Serve a configuration, until SIGTERM or SIGINT.
@@ -31,6 +31,8 @@ pub fn run(Arguments { config }: Arguments) -> Exit {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // It would tell them to the very place that cannot be written, and panic: no log is no reason to end.
+        .log_internal_errors(false)
         .init();
     let Err(error) = daemon::run(config) else {
         return Exit::Done;
@@ -38,7 +40,7 @@ pub fn run(Arguments { config }: Arguments) -> Exit {
     if let StartError::Config { text, found, .. } = &error {
         diagnostics::print(found, text);
     }
-    eprintln!("naru run: {error}");
+    complain(format_args!("naru run: {error}"));
     match error {
         StartError::Config { .. } => Exit::Refused,
         StartError::Unreadable { .. } => Exit::Unreadable,

@@ -26,6 +26,5 @@ pub fn run(socket: &Path, Arguments { json }: &Arguments) -> Exit {
         one_line(&status)
     } else {
         render(&status).trim_end().to_owned()
-    });
-    Exit::Done
+    })
 }

@@ -1,4 +1,5 @@
-//! What operators said about backends: it holds until taken back, or until the file's word on that backend changes.
+//! What operators said about backends: it holds until taken back, until the file's word on that backend changes, or until
+//! the daemon restarts.
 //!
 //! A changed file wins because it is the newer word, and the one that the next start will go by.
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use tracing::info;
 
 use super::Daemon;
+use crate::core::config::MAX_WEIGHT;
 use crate::core::members::Name;
 use crate::core::overrides::Change;
 use crate::core::status::{About, Counters, Status};
@@ -31,6 +32,9 @@ impl Daemon {
             }
             Request::Drain { target } => self.change(target, Change::Drain, &call.caller),
             Request::Undrain { target } => self.change(target, Change::Undrain, &call.caller),
+            Request::Weight { weight, .. } if weight > MAX_WEIGHT => {
+                Err(format!("weight {weight} is not in 0..={MAX_WEIGHT}"))
+            }
             Request::Weight { target, weight } => self.change(target, Change::Weight(weight), &call.caller),
         };
         call.reply(match answer {

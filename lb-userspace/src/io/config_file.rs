@@ -4,6 +4,7 @@ mod watch;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::core::config::MAX_FILE_BYTES;
@@ -19,6 +20,8 @@ pub enum ReadError {
     Denied,
     #[error("it is a folder")]
     Folder,
+    #[error("it is not a file")]
+    NotFile,
     #[error("it is larger than 1 MiB")]
     TooLarge,
     #[error("it is not text: line {line} is not UTF-8")]
@@ -38,10 +41,21 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// Never holds more of the file than is allowed, however large it is.
+/// Never holds more of the file than is allowed, however large it is, and never waits for somebody to write it.
 pub fn read(path: &Path) -> Result<String, ReadError> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(ReadError::Folder);
+    }
+    if !kind.is_file() {
+        return Err(ReadError::NotFile);
+    }
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(ReadError::TooLarge);
     }
@@ -63,6 +77,26 @@ mod tests {
         let text = read(&path).map_err(|error| error.to_string());
         std::fs::remove_file(&path).unwrap();
         text
+    }
+
+    #[test]
+    fn a_pipe_without_a_writer_is_refused_at_once() {
+        let path = std::env::temp_dir().join(format!("naru-config-file-{}-pipe", std::process::id()));
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(error, "it is not a file");
+        assert_eq!(
+            read(Path::new("/dev/null")).unwrap_err().to_string(),
+            "it is not a file"
+        );
     }
 
     #[test]

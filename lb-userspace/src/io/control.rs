@@ -7,7 +7,7 @@ mod protocol;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -104,17 +104,21 @@ fn lock(run_dir: &Path) -> anyhow::Result<File> {
         .write(true)
         .open(&path)
         .with_context(|| format!("open {}", path.display()))?;
-    if lock.try_lock().is_err() {
-        let holder = fs::read_to_string(&path).unwrap_or_default();
-        bail!(
-            "another naru (process {}) already runs with run_dir {}; stop it, or give this one its own [node] run_dir",
-            holder.trim(),
-            run_dir.display()
-        );
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("lock {}", path.display())),
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            bail!(
+                "another naru (process {}) already runs with run_dir {}; stop it, or give this one its own [node] run_dir",
+                holder.trim(),
+                run_dir.display()
+            );
+        }
     }
     lock.set_len(0)
         .and_then(|()| writeln!(lock, "{}", std::process::id()))
-        .context("write process id")?;
+        .with_context(|| format!("write process id to {}", path.display()))?;
     Ok(lock)
 }
 

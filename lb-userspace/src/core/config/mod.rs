@@ -36,6 +36,8 @@ use super::network::Network;
 
 /// A larger file is not a configuration.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// Of one backend, in the file and by override.
+pub const MAX_WEIGHT: u16 = 1000;
 
 const RUN_DIR: &str = "/run/naru";
 const PIN_DIR: &str = "/sys/fs/bpf/naru";

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
 
+use super::MAX_WEIGHT;
 use super::reader::{At, Field, Item, Reader, Value};
 use super::values;
 
@@ -174,7 +175,7 @@ pub struct Weight {
     pub weight: Option<u16>,
 }
 
-const HEAVIEST: i64 = 1000;
+const HEAVIEST: i64 = MAX_WEIGHT as i64;
 
 impl Value for Weights {
     fn read(item: &Item<'_>, reader: &mut Reader<'_, '_>) -> Option<Self> {

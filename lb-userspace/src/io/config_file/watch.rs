@@ -5,12 +5,13 @@
 //! folder).
 
 use std::collections::BTreeSet;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -59,9 +60,13 @@ impl Drop for Watch {
 
 async fn follow(path: PathBuf, mut known: Text, mut seen: AsyncFd<OwnedFd>, changes: mpsc::Sender<Text>) {
     loop {
-        let touched = timeout(LOOK, event(&seen)).await.is_ok();
-        if !touched && current(&path) == known {
-            continue;
+        match timeout(LOOK, event(&seen, false)).await {
+            // A writer may stop for good halfway, and somebody else may write next to the file without end.
+            Ok(writing) => {
+                let _ = timeout(LOOK, written(&seen, writing)).await;
+            }
+            Err(_) if current(&path) == known => continue,
+            Err(_) => {}
         }
         // Links may lead elsewhere now; watched before it is read, no later change is missed.
         if let Ok(fresh) = events(&path) {
@@ -93,11 +98,37 @@ async fn settled(path: &Path) -> Text {
     }
 }
 
-/// Waits until something happened in a watched folder. What, is not worth knowing: the text is compared.
-async fn event(seen: &AsyncFd<OwnedFd>) {
-    let read = |fd: &OwnedFd| Ok(rustix::io::read(fd, &mut [0; 4096])?);
-    if seen.async_io(Interest::READABLE, read).await.is_err() {
-        sleep(LOOK).await;
+/// Waits until the folders are quiet, and until a file that was written to is closed.
+async fn written(seen: &AsyncFd<OwnedFd>, mut writing: bool) {
+    while let Ok(still) = timeout(if writing { LOOK } else { QUIET }, event(seen, writing)).await {
+        writing = still;
+    }
+}
+
+/// Waits until something happened in a watched folder, and tells whether a file there is `writing`: written to and not
+/// closed. Which one, is not worth knowing: the text is compared.
+async fn event(seen: &AsyncFd<OwnedFd>, writing: bool) -> bool {
+    let read = |fd: &OwnedFd| {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(fd, &mut buffer);
+        let mut writing = writing;
+        loop {
+            let happened = events.next()?.events();
+            // A change of owner or mode tells nothing about the writer.
+            if !happened.contains(ReadFlags::ATTRIB) {
+                writing = happened.contains(ReadFlags::MODIFY);
+            }
+            if events.is_buffer_empty() {
+                return Ok(writing);
+            }
+        }
+    };
+    match seen.async_io(Interest::READABLE, read).await {
+        Ok(writing) => writing,
+        Err(_) => {
+            sleep(LOOK).await;
+            writing
+        }
     }
 }
 
@@ -214,6 +245,26 @@ mod tests {
             drop(file);
             assert_eq!(soon(watch).await, Ok("new".to_owned()));
             nothing(watch).await;
+        });
+    }
+
+    #[test]
+    fn a_file_still_open_for_writing_is_not_believed() {
+        let case = Case::new("slow-writer");
+        case.run(async |watch| {
+            for before in [Ok("old".to_owned()), Err("it does not exist".to_owned())] {
+                if before.is_err() {
+                    fs::remove_file(&case.file).unwrap();
+                    assert_eq!(soon(watch).await, before);
+                }
+                let mut file = fs::File::create(&case.file).unwrap();
+                file.write_all(b"half").unwrap();
+                let told = timeout(QUIET * 6, watch.changed()).await;
+                assert!(told.is_err(), "told of a half-written file: {told:?}");
+                file.write_all(b" and half").unwrap();
+                drop(file);
+                assert_eq!(soon(watch).await, Ok("half and half".to_owned()));
+            }
         });
     }
 

@@ -98,6 +98,8 @@ pub enum AskError {
     NoDaemon { path: PathBuf, error: io::Error },
     #[error("may not ask the daemon at {}: only the user it runs as (and root) may", path.display())]
     Denied { path: PathBuf },
+    #[error("no answer from {} within {} s; the daemon hangs or is stopped", path.display(), patience.as_secs())]
+    Silent { path: PathBuf, patience: Duration },
     #[error("the daemon at {} did not finish its answer: {error}", path.display())]
     Broken { path: PathBuf, error: io::Error },
     /// The daemon's own words.
@@ -109,20 +111,28 @@ pub enum AskError {
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn ask(socket: &Path, request: &Request) -> Result<serde_json::Value, AskError> {
+    ask_within(PATIENCE, socket, request)
+}
+
+pub(super) fn ask_within(patience: Duration, socket: &Path, request: &Request) -> Result<serde_json::Value, AskError> {
     let path = || socket.to_owned();
     let stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => AskError::Denied { path: path() },
         _ => AskError::NoDaemon { path: path(), error },
     })?;
-    match exchange(&stream, request).map_err(|error| AskError::Broken { path: path(), error })? {
+    let reply = exchange(patience, &stream, request).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AskError::Silent { path: path(), patience },
+        _ => AskError::Broken { path: path(), error },
+    })?;
+    match reply {
         Reply::Done(value) => Ok(value),
         Reply::Refused(reason) => Err(AskError::Refused(reason)),
     }
 }
 
-fn exchange(mut stream: &UnixStream, request: &Request) -> io::Result<Reply> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+fn exchange(patience: Duration, mut stream: &UnixStream, request: &Request) -> io::Result<Reply> {
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;

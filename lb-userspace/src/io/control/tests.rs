@@ -126,6 +126,30 @@ fn nonsense_is_refused_and_too_much_of_it_cut_off() {
 }
 
 #[test]
+fn a_stopped_daemon_is_called_so() {
+    let folder = Folder::new("stopped");
+    let _stopped = std::os::unix::net::UnixListener::bind(folder.socket()).unwrap();
+    let patience = Duration::from_secs(1);
+    let error = protocol::ask_within(patience, &folder.socket(), &Request::Status {}).unwrap_err();
+    let expected = format!(
+        "no answer from {} within 1 s; the daemon hangs or is stopped",
+        folder.socket().display()
+    );
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn what_cannot_be_locked_is_named() {
+    let folder = Folder::new("lock");
+    fs::create_dir(folder.0.join(LOCK)).unwrap();
+    let error = runtime()
+        .block_on(async { Control::bind(&folder.0).err() })
+        .unwrap()
+        .to_string();
+    assert!(error.contains(&folder.0.join(LOCK).display().to_string()), "{error}");
+}
+
+#[test]
 fn stalled_clients_are_cut_off_and_harm_nobody() {
     let folder = Folder::new("stalled");
     with_daemon(&folder, |socket| {
