@@ -62,6 +62,7 @@ fn next_start(world: &World, config: &Config) -> Vec<String> {
     let new = &config.node;
     let changed = [
         ("run_dir", now.run_dir != new.run_dir),
+        ("xdp", now.xdp != new.xdp),
         ("pin_dir", now.pin_dir != new.pin_dir),
         ("max_flows", now.max_flows != new.max_flows),
     ];
