@@ -13,6 +13,7 @@ use crate::core::config::{self, Config, Diagnostic, Parsed};
 use crate::core::kernel::{Action, KernelState};
 use crate::core::network::Network;
 use crate::core::plan;
+use crate::core::sightings::Sightings;
 use crate::core::world::{Event, World};
 use crate::io::bpf::Kernel;
 use crate::io::control::Control;
@@ -70,6 +71,7 @@ impl Daemon {
             world: World::default(),
             actual: KernelState::default(),
             kernel,
+            sightings: Sightings::default(),
             network,
             file,
             control,
@@ -89,6 +91,7 @@ impl Daemon {
         self.actual = self.kernel.snapshot().context("read back what the pinned maps hold")?;
         let before = self.actual.clone();
         self.world = World::adopt(&before, now());
+        self.notice_lost(&picture);
         self.world.handle(Event::Network(picture), now());
         self.world.handle(Event::Config(Ok(file)), now());
         if let Some(reason) = self.world.refused() {
@@ -117,6 +120,7 @@ impl Daemon {
                 self.network.keep_known(self.world.to_resolve());
                 self.network.changed().await;
                 let network = self.network.network();
+                self.notice_lost(&network);
                 self.world.handle(Event::Network(network), now());
             }
         };

@@ -202,6 +202,14 @@ impl Kernel {
         }
     }
 
+    /// Removes what is left of an attachment whose program somebody else took off.
+    pub fn forget_attached(&mut self, ifindex: u32) -> Result<()> {
+        match self.attached.remove(&ifindex) {
+            Some(attachment) => attach::remove_pin(&self.pins.folder, ifindex, &attachment),
+            None => Ok(()),
+        }
+    }
+
     /// For a start that failed: takes away all pins it made, and with them its program.
     pub fn undo_start(self) -> Result<()> {
         self.pins.remove_if_fresh()
