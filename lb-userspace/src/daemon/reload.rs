@@ -56,7 +56,8 @@ impl Daemon {
             errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
         })?;
         let network = self.network.network();
-        check_interfaces(&parsed.config, &network)?;
+        let applied = self.world.applied().map(|applied| &applied.file.config);
+        check_interfaces(&parsed.config, applied, &network)?;
         Ok(parsed)
     }
 }
