@@ -213,7 +213,7 @@ impl Stage {
             config: Path::new("/etc/naru/naru.toml"),
         };
         let counters = Counters {
-            flow_capacity: 1000,
+            flow_capacity: 262_144,
             ..Counters::default()
         };
         Ok(render(&Status::of(&daemon.world, &daemon.actual, &counters, &about)))

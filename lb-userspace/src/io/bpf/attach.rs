@@ -110,7 +110,8 @@ fn explain(error: ProgramError, interface: &str, mode: &str) -> anyhow::Error {
     let hint = match errno(&error) {
         Some(libc::EBUSY | libc::EEXIST) => {
             "an XDP program of someone else is on it and stays there; `bpftool net` shows it, `ip link set dev … xdp \
-             off` removes it"
+             off` removes it, or, where `bpftool link` shows a link, its owner; it may be an earlier naru's with \
+             other pins (`rm -r` of those detaches it)"
         }
         Some(libc::EOPNOTSUPP) => "its driver has no such mode; set [node] xdp = \"auto\" or \"generic\"",
         Some(libc::EINVAL | libc::ERANGE) => "the driver refuses, often for a large MTU or for LRO; see `dmesg`",

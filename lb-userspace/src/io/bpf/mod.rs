@@ -27,7 +27,7 @@ pub use self::mapped::MappedArray;
 use self::pins::{Pins, Shape};
 use self::syscall::swap_inner_maps;
 use super::flows::FlowTable;
-use crate::core::kernel::{Action, Attachment, KernelState};
+use crate::core::kernel::{Action, Attachment, KernelState, flow_entries};
 use crate::core::network::Prefix;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/naru-xdp"));
@@ -293,10 +293,6 @@ fn map_data(map: &Map) -> Result<&MapData> {
 
 fn route_key(prefix: &Prefix) -> Key<Be32> {
     Key::new(u32::from(prefix.length), prefix.address.into())
-}
-
-fn flow_entries(max_flows: u32) -> u32 {
-    (max_flows * ENTRIES_PER_FLOW).next_power_of_two()
 }
 
 fn report_other_size(entries: u32, max_flows: u32) {
