@@ -75,11 +75,7 @@ impl Daemon {
                 () = stop.wanted() => break,
                 _ = reload.recv() => drop(self.reload()),
                 call = self.control.call() => self.answer(call),
-                () = self.network.changed() => {
-                    let network = self.network.network();
-                    self.notice_lost(&network);
-                    self.happened(Event::Network(network));
-                }
+                () = self.network.changed() => self.network_changed(),
                 text = self.file.changed() => self.file_changed(text),
                 () = at(deadline) => self.happened(Event::Tick),
                 _ = sweep_timer.tick() => sweep = sweep.or_else(|| Some((Sweep::default(), self.idle_timeouts()))),
@@ -106,6 +102,12 @@ impl Daemon {
             self.act();
         }
         self.told.tell(&self.world);
+    }
+
+    fn network_changed(&mut self) {
+        let network = self.network.network();
+        self.notice_lost(&network);
+        self.happened(Event::Network(network));
     }
 
     /// What somebody else took off an interface is not there: the next plan puts it back.
