@@ -16,11 +16,13 @@ use anyhow::Context as _;
 use lb_common::abi::BackendId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::core::desired::desired;
 use crate::core::kernel::{Action, KernelState};
+use crate::core::network::Network;
 use crate::core::plan;
+use crate::core::sightings::Sightings;
 use crate::core::world::{Event, Moment, World};
 use crate::io::bpf::Kernel;
 use crate::io::control::Control;
@@ -40,6 +42,7 @@ pub struct Daemon {
     /// What the kernel holds, as far as our steps went.
     actual: KernelState,
     kernel: Kernel,
+    sightings: Sightings,
     network: netlink::Watch,
     file: config_file::Watch,
     control: Control,
@@ -72,10 +75,7 @@ impl Daemon {
                 () = stop.wanted() => break,
                 _ = reload.recv() => drop(self.reload()),
                 call = self.control.call() => self.answer(call),
-                () = self.network.changed() => {
-                    let network = self.network.network();
-                    self.happened(Event::Network(network));
-                }
+                () = self.network.changed() => self.network_changed(),
                 text = self.file.changed() => self.file_changed(text),
                 () = at(deadline) => self.happened(Event::Tick),
                 _ = sweep_timer.tick() => sweep = sweep.or_else(|| Some((Sweep::default(), self.idle_timeouts()))),
@@ -104,6 +104,28 @@ impl Daemon {
         self.told.tell(&self.world);
     }
 
+    fn network_changed(&mut self) {
+        let network = self.network.network();
+        self.notice_lost(&network);
+        self.happened(Event::Network(network));
+    }
+
+    /// What somebody else took off an interface is not there: the next plan puts it back.
+    fn notice_lost(&mut self, network: &Network) {
+        for ifindex in self.sightings.lost(network, &self.actual) {
+            let Some(attachment) = self.actual.attached.remove(&ifindex) else {
+                continue;
+            };
+            warn!(
+                interface = attachment.interface,
+                "somebody has taken the XDP program off; attaching it again"
+            );
+            if let Err(error) = self.kernel.forget_attached(ifindex) {
+                warn!(error = format!("{error:#}"), "cannot clear up after it");
+            }
+        }
+    }
+
     /// Makes the kernel what the world wants it to be, as far as it lets us.
     fn act(&mut self) {
         let desired = desired(&self.world);
@@ -114,7 +136,9 @@ impl Daemon {
                 action,
                 Action::PutRoute(..) | Action::RemoveRoute(_) | Action::PutBackend(..)
             );
-            self.kernel.apply(action).map_err(|error| format!("{error:#}"))
+            self.kernel.apply(action).map_err(|error| format!("{error:#}"))?;
+            self.sightings.taken(action);
+            Ok::<_, String>(())
         });
         if ways_moved {
             self.kernel.flows().repoint(&self.actual);

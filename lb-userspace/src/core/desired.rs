@@ -40,7 +40,7 @@ pub fn desired(world: &World) -> KernelState {
             interfaces: world.interfaces(),
         }
         .routes(),
-        attached: attached(world, &applied.file.config, network),
+        attached: attached(world, network),
     }
 }
 
@@ -86,14 +86,20 @@ fn backend(world: &World, id: BackendId, condition: &Condition) -> Option<(Backe
     Some((id, value))
 }
 
-fn attached(world: &World, config: &Config, network: &Network) -> BTreeMap<u32, Attachment> {
+/// By the mode of the start: another one would take the program off its interface for a moment.
+fn attached(world: &World, network: &Network) -> BTreeMap<u32, Attachment> {
+    let Some(node) = world.node() else {
+        return BTreeMap::new();
+    };
     let links = world
         .interfaces()
         .iter()
         .filter_map(|ifindex| Some((*ifindex, network.links.get(ifindex)?)));
-    let attachment = |name: &String| Attachment {
+    let attachment = |ifindex: u32, name: &String| Attachment {
         interface: name.clone(),
-        mode: config.node.xdp,
+        mode: world.kept_mode(ifindex, name).unwrap_or(node.xdp),
     };
-    links.map(|(ifindex, link)| (ifindex, attachment(&link.name))).collect()
+    links
+        .map(|(ifindex, link)| (ifindex, attachment(ifindex, &link.name)))
+        .collect()
 }

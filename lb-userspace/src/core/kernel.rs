@@ -28,6 +28,11 @@ pub struct Attachment {
     pub mode: Xdp,
 }
 
+/// How large a flow table gets for so many flows.
+pub fn flow_entries(max_flows: u32) -> u32 {
+    (max_flows * abi::ENTRIES_PER_FLOW).next_power_of_two()
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     PutRoute(Prefix, abi::Route),

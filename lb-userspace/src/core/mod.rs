@@ -12,6 +12,7 @@ pub mod network;
 pub mod next_hops;
 pub mod overrides;
 pub mod plan;
+pub mod sightings;
 pub mod status;
 pub mod steering;
 pub mod timestamp;

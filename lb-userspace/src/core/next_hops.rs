@@ -188,6 +188,19 @@ pub fn owners(network: &Network, address: Ipv4Addr) -> impl Iterator<Item = u32>
         .map(|(&ifindex, _)| ifindex)
 }
 
+/// Interfaces by which clients come to a listen. Of its owners those of ours; an address on others (`lo`, a dummy)
+/// is reached the way a route to it would go.
+pub fn doors(hops: &NextHops, listen: Ipv4Addr) -> BTreeSet<u32> {
+    let owners: BTreeSet<u32> = owners(hops.network, listen)
+        .filter(|ifindex| hops.interfaces.contains(ifindex))
+        .collect();
+    if owners.is_empty() {
+        hops.route_to(listen).map(|path| path.ifindex).into_iter().collect()
+    } else {
+        owners
+    }
+}
+
 /// Interfaces where clients and backends are met, for a file that names none. One without a MAC address (`lo`)
 /// carries no frames of ours: for an address on it the clients come the way a route to them would go.
 pub fn reaching(config: &Config, network: &Network) -> BTreeSet<u32> {

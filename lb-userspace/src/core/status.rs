@@ -77,9 +77,9 @@ pub struct Service {
 #[serde(rename_all = "lowercase")]
 pub enum ServiceState {
     Up,
-    /// Served, but a backend is down or an interface is without the program.
+    /// Served, but a backend is down, an interface is without the program, or a listen is out of clients' reach.
     Degraded,
-    /// Nobody takes new flows.
+    /// Nobody takes new flows, or no client gets here.
     Down,
 }
 
@@ -176,7 +176,7 @@ impl Status {
             passes: reasons(true),
             overrides: overrides(world),
             leaving: leaving(world),
-            warnings: warnings::warnings(world, &flows),
+            warnings: warnings::warnings(world, actual, &flows),
             flows,
         }
     }
@@ -247,19 +247,20 @@ fn service(name: &str, service: &config::Service, state: ServiceState, backends:
 
 /// Green only where packets are: the kernel's side counts as much as the backends.
 fn service_state(world: &World, actual: &KernelState, service: &config::Service, backends: &[Backend]) -> ServiceState {
-    let heard = service
-        .listens
-        .iter()
-        .all(|listen| actual.listens.contains_key(&desired::listen(service, listen)));
+    let heard = service.listens.iter().filter(|listen| {
+        let served = actual.listens.contains_key(&desired::listen(service, listen));
+        served && warnings::unheard(world, actual, *listen.ip()).is_none()
+    });
+    let heard = heard.count();
     let attached = world
         .interfaces()
         .iter()
         .filter(|ifindex| actual.attached.contains_key(ifindex))
         .count();
     let is = |state| backends.iter().any(|backend| backend.state == state);
-    if !heard || attached == 0 || !is(State::Up) {
+    if heard == 0 || attached == 0 || !is(State::Up) {
         ServiceState::Down
-    } else if is(State::Down) || attached < world.interfaces().len() {
+    } else if is(State::Down) || heard < service.listens.len() || attached < world.interfaces().len() {
         ServiceState::Degraded
     } else {
         ServiceState::Up

@@ -13,10 +13,10 @@ use lb_common::abi::{BackendId, ServiceId};
 use thiserror::Error;
 
 use super::condition::{Condition, Way};
-use super::config::{Config, Node, Parsed};
-use super::kernel::KernelState;
+use super::config::{Config, Node, Parsed, Xdp};
+use super::kernel::{Attachment, KernelState};
 use super::members::{Member, Members, Name};
-use super::network::Network;
+use super::network::{Network, XdpMode};
 use super::next_hops::{NextHops, Unreachable, reaching};
 use super::overrides::{Change, Overrides, Said};
 use super::plan::Failure;
@@ -58,6 +58,8 @@ pub struct World {
     /// The part of the first config that only a start takes up.
     node: Option<Node>,
     network: Option<Network>,
+    /// Attachments of an earlier daemon that stay, though the file may have another word for their mode.
+    kept: Option<BTreeMap<u32, Attachment>>,
     interfaces: BTreeSet<u32>,
     members: Members,
     overrides: Overrides,
@@ -200,6 +202,12 @@ impl World {
         self.node.as_ref()
     }
 
+    /// The word for the mode of a program that an earlier daemon put there, if what it got satisfies this start.
+    pub fn kept_mode(&self, ifindex: u32, interface: &str) -> Option<Xdp> {
+        let kept = self.kept.as_ref()?.get(&ifindex)?;
+        (kept.interface == interface).then_some(kept.mode)
+    }
+
     pub fn network(&self) -> Option<&Network> {
         self.network.as_ref()
     }
@@ -277,6 +285,8 @@ impl World {
         let (Some(applied), Some(network)) = (&self.applied, &self.network) else {
             return;
         };
+        self.kept
+            .get_or_insert_with(|| satisfying(&self.adopted, &applied.file.config.node, network));
         self.interfaces = wanted(&applied.file.config, network, &self.interfaces);
         let hops = NextHops {
             network,
@@ -332,6 +342,20 @@ fn wanted(config: &Config, network: &Network, before: &BTreeSet<u32>) -> BTreeSe
                 .collect()
         }
     }
+}
+
+/// Those of `adopted` whose program runs in a mode that `node` accepts.
+fn satisfying(adopted: &KernelState, node: &Node, network: &Network) -> BTreeMap<u32, Attachment> {
+    let mut kept = adopted.attached.clone();
+    kept.retain(|ifindex, _| {
+        let mode = network.links.get(ifindex).and_then(|link| link.xdp).map(|on| on.mode);
+        match node.xdp {
+            Xdp::Auto => mode.is_some(),
+            Xdp::Native => mode == Some(XdpMode::Native),
+            Xdp::Generic => mode == Some(XdpMode::Generic),
+        }
+    });
+    kept
 }
 
 fn way(member: &Member, config: &Config, hops: &NextHops) -> Way {

@@ -55,8 +55,12 @@ impl Daemon {
             let errors = found.iter().filter(|found| found.severity == Severity::Error);
             errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
         })?;
-        let network = self.network.network();
-        check_interfaces(&parsed.config, &network)?;
+        // A picture is handed out as new but once: whoever takes it has the world know it.
+        self.network_changed();
+        let applied = self.world.applied().map(|applied| &applied.file.config);
+        if let Some(network) = self.world.network() {
+            check_interfaces(&parsed.config, applied, network)?;
+        }
         Ok(parsed)
     }
 }

@@ -13,6 +13,7 @@ use crate::core::config::{self, Config, Diagnostic, Parsed};
 use crate::core::kernel::{Action, KernelState};
 use crate::core::network::Network;
 use crate::core::plan;
+use crate::core::sightings::Sightings;
 use crate::core::world::{Event, World};
 use crate::io::bpf::Kernel;
 use crate::io::control::Control;
@@ -59,7 +60,7 @@ impl Daemon {
         privileges::check()?;
         let mut network = netlink::Watch::open().await?;
         let picture = network.network();
-        check_interfaces(&parsed.config, &picture).map_err(|reason| anyhow!(reason))?;
+        check_interfaces(&parsed.config, None, &picture).map_err(|reason| anyhow!(reason))?;
         let node = parsed.config.node.clone();
         let control = Control::bind(&node.run_dir)?;
         let file = config_file::Watch::open(&path, text.clone())?;
@@ -70,6 +71,7 @@ impl Daemon {
             world: World::default(),
             actual: KernelState::default(),
             kernel,
+            sightings: Sightings::default(),
             network,
             file,
             control,
@@ -89,6 +91,7 @@ impl Daemon {
         self.actual = self.kernel.snapshot().context("read back what the pinned maps hold")?;
         let before = self.actual.clone();
         self.world = World::adopt(&before, now());
+        self.notice_lost(&picture);
         self.world.handle(Event::Network(picture), now());
         self.world.handle(Event::Config(Ok(file)), now());
         if let Some(reason) = self.world.refused() {
@@ -117,6 +120,7 @@ impl Daemon {
                 self.network.keep_known(self.world.to_resolve());
                 self.network.changed().await;
                 let network = self.network.network();
+                self.notice_lost(&network);
                 self.world.handle(Event::Network(network), now());
             }
         };
@@ -152,8 +156,11 @@ impl Daemon {
     }
 }
 
-/// Names that no interface has: the world would wait for them in silence.
-pub(super) fn check_interfaces(config: &Config, network: &Network) -> Result<(), String> {
+/// Names that no interface has: the world would wait for them in silence. Those that `applied` has already are no
+/// mistake: an interface that is away for a while must not bar other changes.
+pub(super) fn check_interfaces(config: &Config, applied: Option<&Config>, network: &Network) -> Result<(), String> {
+    let accepted = applied.and_then(|applied| applied.node.interfaces.as_ref());
+    let accepted = |name| accepted.is_some_and(|names| names.contains(name));
     let present: Vec<&str> = network.links.values().map(|link| link.name.as_str()).collect();
     let mut complaints = Vec::new();
     for name in config
@@ -161,7 +168,7 @@ pub(super) fn check_interfaces(config: &Config, network: &Network) -> Result<(),
         .interfaces
         .iter()
         .flatten()
-        .filter(|name| !present.contains(&name.as_str()))
+        .filter(|name| !present.contains(&name.as_str()) && !accepted(name))
     {
         let meant = present
             .iter()
@@ -224,13 +231,23 @@ mod tests {
     #[test]
     fn an_unknown_interface_is_named_with_what_may_be_meant() {
         let host = host(&["lo", "eth0", "eth1"]);
-        assert_eq!(check_interfaces(&wanting(Some(&["eth1"])), &host), Ok(()));
-        assert_eq!(check_interfaces(&wanting(None), &host), Ok(()));
-        let refusal = check_interfaces(&wanting(Some(&["eht0", "eth1", "bond"])), &host).unwrap_err();
+        assert_eq!(check_interfaces(&wanting(Some(&["eth1"])), None, &host), Ok(()));
+        assert_eq!(check_interfaces(&wanting(None), None, &host), Ok(()));
+        let refusal = check_interfaces(&wanting(Some(&["eht0", "eth1", "bond"])), None, &host).unwrap_err();
         assert_eq!(
             refusal,
             "[node] interfaces: this host has no \"eht0\"; did you mean \"eth0\"?; \
              [node] interfaces: this host has no \"bond\"; its interfaces are lo, eth0, eth1"
+        );
+        let applied = wanting(Some(&["eth0", "bond"]));
+        assert_eq!(
+            check_interfaces(&wanting(Some(&["bond", "lo"])), Some(&applied), &host),
+            Ok(())
+        );
+        let refusal = check_interfaces(&wanting(Some(&["bond", "eht0"])), Some(&applied), &host).unwrap_err();
+        assert!(
+            refusal.contains("no \"eht0\"") && !refusal.contains("bond"),
+            "{refusal}"
         );
     }
 }

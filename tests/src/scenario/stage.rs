@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::abi::BackendId;
-use lb_userspace::core::config::parse;
+use lb_userspace::core::config::{Xdp, parse};
 use lb_userspace::core::desired::desired;
 use lb_userspace::core::kernel::{Action, KernelState};
 use lb_userspace::core::members::Name;
@@ -193,10 +193,13 @@ impl Stage {
     fn show_programs(&mut self) -> bool {
         let before = self.network.clone();
         for (ifindex, link) in &mut self.network.links {
-            let attached = self.kernel.state.attached.contains_key(ifindex);
-            link.xdp = attached.then_some(XdpAttachment {
+            let attached = self.kernel.state.attached.get(ifindex);
+            link.xdp = attached.map(|attachment| XdpAttachment {
                 program_id: 1,
-                mode: XdpMode::Native,
+                mode: match attachment.mode {
+                    Xdp::Generic => XdpMode::Generic,
+                    Xdp::Auto | Xdp::Native => XdpMode::Native,
+                },
             });
         }
         self.network != before
@@ -210,7 +213,7 @@ impl Stage {
             config: Path::new("/etc/naru/naru.toml"),
         };
         let counters = Counters {
-            flow_capacity: 1000,
+            flow_capacity: 262_144,
             ..Counters::default()
         };
         Ok(render(&Status::of(&daemon.world, &daemon.actual, &counters, &about)))

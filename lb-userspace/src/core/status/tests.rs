@@ -13,6 +13,7 @@ use crate::core::world::{Event, Moment};
 const FILE: &str = r#"
 [node]
 name = "lb-b"
+max_flows = 1024
 [service.web]
 listen = "198.18.0.100:80"
 backends = ["198.18.0.11:8080", "198.18.0.12:8080"]
@@ -56,7 +57,7 @@ fn world() -> World {
     let mut world = World::adopt(&KernelState::default(), now);
     world.handle(Event::Network(network()), now);
     world.handle(Event::Config(Ok(parse("naru.toml", FILE).unwrap())), now);
-    world.handle(Event::FlowCounts(BTreeMap::from([(1, 3)])), now);
+    world.handle(Event::FlowCounts(BTreeMap::from([(1, 3), (2, 997)])), now);
     world.handle(Event::Config(Err("naru.toml:1:1 broken".into())), now);
     world
 }
@@ -72,7 +73,7 @@ fn status(world: &World, actual: &KernelState) -> serde_json::Value {
     let counters = Counters {
         traffic: BTreeMap::from([(1, traffic)]),
         verdicts: BTreeMap::from([(Reason::NoBackend, 2), (Reason::NotOurs, 9)]),
-        flow_capacity: 3,
+        flow_capacity: 1024,
     };
     let about = About {
         host: "host",
@@ -104,7 +105,7 @@ fn the_document_is_the_contracts() {
     let mut other = backend("198.18.0.12:8080");
     for (field, value) in [
         ("effective_weight", 0),
-        ("active_flows", 0),
+        ("active_flows", 997),
         ("new_flows", 0),
         ("packets", 0),
         ("bytes", 0),
@@ -120,8 +121,8 @@ fn the_document_is_the_contracts() {
     assert_eq!(status["drops"]["flow_table_full"], 0);
     assert_eq!(status["drops"].get("not_ours"), None);
     assert_eq!(status["passes"]["not_ours"], 9);
-    assert_eq!(status["flows"], serde_json::json!({"active": 3, "capacity": 3}));
-    let full = "the flow table is nearly full: 3 of 3; raise [node] max_flows";
+    assert_eq!(status["flows"], serde_json::json!({"active": 1000, "capacity": 1024}));
+    let full = "the flow table is nearly full: 1000 of 1024; raise [node] max_flows";
     assert_eq!(status["warnings"], serde_json::json!([full]));
 }
 
@@ -142,4 +143,22 @@ fn what_the_kernel_does_not_have_is_not_up() {
     actual = desired(&world);
     actual.listens.clear();
     assert_eq!(status(&world, &actual)["services"][0]["state"], "down");
+}
+
+#[test]
+fn a_table_of_another_size_is_told_while_it_stays() {
+    let file = FILE.replace("1024", "4096");
+    let now = Moment {
+        monotonic: Instant::now(),
+        wall: UNIX_EPOCH,
+    };
+    let mut world = World::adopt(&KernelState::default(), now);
+    world.handle(Event::Network(network()), now);
+    world.handle(Event::Config(Ok(parse("naru.toml", &file).unwrap())), now);
+    let warnings = status(&world, &desired(&world))["warnings"].to_string();
+    assert!(
+        warnings.contains("asks for a flow table of 4096, and the one there has 1024"),
+        "{warnings}"
+    );
+    assert!(warnings.contains("when the pins are removed"), "{warnings}");
 }

@@ -2,13 +2,16 @@
 
 use std::net::Ipv4Addr;
 
+use lb_common::abi::ENTRIES_PER_FLOW;
+
 use super::Flows;
 use crate::core::config::Config;
+use crate::core::kernel::{KernelState, flow_entries};
 use crate::core::network::Network;
-use crate::core::next_hops::owners;
+use crate::core::next_hops::{NextHops, doors, owners};
 use crate::core::world::World;
 
-pub fn warnings(world: &World, flows: &Flows) -> Vec<String> {
+pub fn warnings(world: &World, actual: &KernelState, flows: &Flows) -> Vec<String> {
     let mut warnings: Vec<String> = world
         .failures()
         .iter()
@@ -25,7 +28,9 @@ pub fn warnings(world: &World, flows: &Flows) -> Vec<String> {
         warnings.extend(file.warnings.iter().map(|warning| warning.headline()));
         warnings.extend(file.unowned_listens(network).iter().map(|warning| warning.headline()));
         warnings.extend(interfaces(world, &file.config, network));
+        warnings.extend(listens(world, actual, &file.config));
         warnings.extend(snat(&file.config, network));
+        warnings.extend(capacity(&file.config, flows));
         warnings.extend(next_start(world, &file.config));
     }
     warnings
@@ -43,6 +48,44 @@ fn interfaces(world: &World, config: &Config, network: &Network) -> Vec<String> 
     warnings
 }
 
+fn listens(world: &World, actual: &KernelState, config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (name, service) in &config.services {
+        let unheard = service
+            .listens
+            .iter()
+            .filter_map(|listen| Some((listen, unheard(world, actual, *listen.ip())?)));
+        warnings.extend(unheard.map(|(listen, why)| format!("service {name:?}: no client reaches {listen}: {why}")));
+    }
+    warnings
+}
+
+/// Why no client's packet for the address comes to our program, if so.
+pub fn unheard(world: &World, actual: &KernelState, address: Ipv4Addr) -> Option<String> {
+    let (_, network) = world.settled()?;
+    let hops = NextHops {
+        network,
+        interfaces: world.interfaces(),
+    };
+    let mut reasons = Vec::new();
+    for ifindex in doors(&hops, address) {
+        let Some(link) = network.links.get(&ifindex) else {
+            continue;
+        };
+        if !link.up {
+            reasons.push(format!("{} is down", link.name));
+        } else if !actual.attached.contains_key(&ifindex) {
+            reasons.push(format!("{} is without the program", link.name));
+        } else {
+            return None;
+        }
+    }
+    if reasons.is_empty() {
+        return Some("it is on no interface, and no route leads there".to_owned());
+    }
+    Some(reasons.join(", "))
+}
+
 fn snat(config: &Config, network: &Network) -> Vec<String> {
     let owned = |address: Ipv4Addr| owners(network, address).next().is_some();
     let lost = config
@@ -55,18 +98,32 @@ fn snat(config: &Config, network: &Network) -> Vec<String> {
     .collect()
 }
 
+/// The pinned table outlives starts, so only its size tells.
+fn capacity(config: &Config, flows: &Flows) -> Option<String> {
+    let wanted = u64::from(flow_entries(config.node.max_flows) / ENTRIES_PER_FLOW);
+    let pins = config.node.pin_dir.display();
+    (flows.capacity > 0 && flows.capacity != wanted).then(|| {
+        format!(
+            "[node] max_flows asks for a flow table of {wanted}, and the one there has {}; naru takes it up when the \
+             pins are removed: stop it, `rm -r {pins}`, start it",
+            flows.capacity
+        )
+    })
+}
+
 fn next_start(world: &World, config: &Config) -> Vec<String> {
     let Some(now) = world.node() else {
         return Vec::new();
     };
     let new = &config.node;
+    let old_pins = format!("; remove the old pins first: rm -r {}", now.pin_dir.display());
     let changed = [
-        ("run_dir", now.run_dir != new.run_dir),
-        ("pin_dir", now.pin_dir != new.pin_dir),
-        ("max_flows", now.max_flows != new.max_flows),
+        ("run_dir", now.run_dir != new.run_dir, ""),
+        ("xdp", now.xdp != new.xdp, ""),
+        ("pin_dir", now.pin_dir != new.pin_dir, &old_pins),
     ];
-    let changed = changed.into_iter().filter(|(_, changed)| *changed);
+    let changed = changed.into_iter().filter(|(_, changed, _)| *changed);
     changed
-        .map(|(key, _)| format!("[node] {key} has changed; naru takes it up at its next start"))
+        .map(|(key, _, first)| format!("[node] {key} has changed; naru takes it up at its next start{first}"))
         .collect()
 }

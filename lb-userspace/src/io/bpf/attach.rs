@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, Xdp};
@@ -29,6 +29,13 @@ pub fn pinned(folder: &Path) -> Result<BTreeMap<u32, Attachment>> {
 }
 
 pub fn attach(program: &mut Xdp, folder: &Path, ifindex: u32, attachment: &Attachment) -> Result<()> {
+    // Looked at first: an attachment that cannot be pinned ends at once, and each may reset the link.
+    ensure!(
+        folder.is_dir(),
+        "attach XDP to {}: {} is gone; a restart of naru makes it anew",
+        attachment.interface,
+        folder.display()
+    );
     let link = match attachment.mode {
         config::Xdp::Native => create(program, ifindex, attachment, XdpMode::Driver),
         config::Xdp::Generic => create(program, ifindex, attachment, XdpMode::Skb),
@@ -79,6 +86,14 @@ pub fn detach(folder: &Path, ifindex: u32, attachment: &Attachment) -> Result<()
     fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))
 }
 
+/// As `detach`, for a pin that may be gone already.
+pub fn remove_pin(folder: &Path, ifindex: u32, attachment: &Attachment) -> Result<()> {
+    if path(folder, ifindex, attachment).exists() {
+        detach(folder, ifindex, attachment)?;
+    }
+    Ok(())
+}
+
 fn create(program: &mut Xdp, ifindex: u32, attachment: &Attachment, mode: XdpMode) -> Result<FdLink> {
     let interface = &attachment.interface;
     let word = if mode == XdpMode::Driver { "native" } else { "generic" };
@@ -95,7 +110,8 @@ fn explain(error: ProgramError, interface: &str, mode: &str) -> anyhow::Error {
     let hint = match errno(&error) {
         Some(libc::EBUSY | libc::EEXIST) => {
             "an XDP program of someone else is on it and stays there; `bpftool net` shows it, `ip link set dev … xdp \
-             off` removes it"
+             off` removes it, or, where `bpftool link` shows a link, its owner; it may be an earlier naru's with \
+             other pins (`rm -r` of those detaches it)"
         }
         Some(libc::EOPNOTSUPP) => "its driver has no such mode; set [node] xdp = \"auto\" or \"generic\"",
         Some(libc::EINVAL | libc::ERANGE) => "the driver refuses, often for a large MTU or for LRO; see `dmesg`",

@@ -27,7 +27,7 @@ pub use self::mapped::MappedArray;
 use self::pins::{Pins, Shape};
 use self::syscall::swap_inner_maps;
 use super::flows::FlowTable;
-use crate::core::kernel::{Action, Attachment, KernelState};
+use crate::core::kernel::{Action, Attachment, KernelState, flow_entries};
 use crate::core::network::Prefix;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/naru-xdp"));
@@ -202,6 +202,14 @@ impl Kernel {
         }
     }
 
+    /// Removes what is left of an attachment whose program somebody else took off.
+    pub fn forget_attached(&mut self, ifindex: u32) -> Result<()> {
+        match self.attached.remove(&ifindex) {
+            Some(attachment) => attach::remove_pin(&self.pins.folder, ifindex, &attachment),
+            None => Ok(()),
+        }
+    }
+
     /// For a start that failed: takes away all pins it made, and with them its program.
     pub fn undo_start(self) -> Result<()> {
         self.pins.remove_if_fresh()
@@ -285,10 +293,6 @@ fn map_data(map: &Map) -> Result<&MapData> {
 
 fn route_key(prefix: &Prefix) -> Key<Be32> {
     Key::new(u32::from(prefix.length), prefix.address.into())
-}
-
-fn flow_entries(max_flows: u32) -> u32 {
-    (max_flows * ENTRIES_PER_FLOW).next_power_of_two()
 }
 
 fn report_other_size(entries: u32, max_flows: u32) {
