@@ -127,3 +127,29 @@ fn kernel_picture(net: &Topology, naru: &Naru) -> Result<BTreeMap<String, String
     ensure!(picture.len() >= 10, "too few pins: {:?}", picture.keys());
     Ok(picture)
 }
+
+#[test]
+fn a_program_that_somebody_took_off_is_put_back() {
+    case(|lab| {
+        let net = Topology::new(lab, 2)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1, 1]))?;
+        let served = || matches!(net.client.inside(|| get(LISTEN, "/")), Ok(Ok(_)));
+        until_true(SOON, "nothing is served at first", || Ok(served()))?;
+
+        for path in links(&naru)? {
+            net.node.stdout("bpftool", &["link", "detach", "pinned", &path])?;
+        }
+        assert!(!served(), "served without a program");
+        until_true(Duration::from_secs(15), "the program is not put back", || Ok(served()))?;
+        assert_eq!(naru.status()?["services"][0]["state"], "up");
+        Ok(())
+    });
+}
+
+fn links(naru: &Naru) -> Result<Vec<String>> {
+    let pins = fs::read_dir(naru.pin_folder().join("v1"))?;
+    let paths = pins.map(|pin| Ok(pin?.path().display().to_string()));
+    let paths: Vec<String> = paths.collect::<Result<_>>()?;
+    Ok(paths.into_iter().filter(|path| path.contains("/link-")).collect())
+}
