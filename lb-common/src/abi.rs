@@ -1,6 +1,6 @@
 //! The map layout: names, key and value types and sizes shared by the XDP program, the daemon and bpftool.
 //!
-//! No behaviour lives here. A change of any type that a pinned map holds raises `LAYOUT_VERSION`, so that a
+//! No decision lives here. A change of any type that a pinned map holds raises `LAYOUT_VERSION`, so that a
 //! newer daemon never misreads an older map.
 
 use crate::wire::{Be16, Be32, Ether};
@@ -109,6 +109,19 @@ pub struct Traffic {
 pub const FLOW_FLAGS: u32 = 1 << 10;
 /// BPF_F_MMAPABLE, so that the daemon fills a table at once, and BPF_F_INNER_MAP, since they come in several sizes.
 pub const SLOT_FLAGS: u32 = 1 << 10 | 1 << 12;
+
+impl Traffic {
+    #[inline(always)]
+    pub const fn count(&mut self, to_client: bool, bytes: u64) {
+        if to_client {
+            self.packets_to_client += 1;
+            self.bytes_to_client += bytes;
+        } else {
+            self.packets_to_backend += 1;
+            self.bytes_to_backend += bytes;
+        }
+    }
+}
 
 /// Slot tables are arrays of u64, the stride that arrays have anyway. The first cell of an inner map of `SLOTS` holds how many cells follow; each of those a `BackendId`.
 pub const SLOT_COUNT_CELL: u32 = 0;

@@ -28,16 +28,8 @@ pub fn new_flow(backend: BackendId) {
 
 #[inline(always)]
 pub fn packet(backend: BackendId, to_client: bool, bytes: u64) {
-    let Some(traffic) = TRAFFIC.get_ptr_mut(u32::from(backend)) else {
-        return;
-    };
-    // SAFETY: as above.
-    let traffic = unsafe { &mut *traffic };
-    if to_client {
-        traffic.packets_to_client += 1;
-        traffic.bytes_to_client += bytes;
-    } else {
-        traffic.packets_to_backend += 1;
-        traffic.bytes_to_backend += bytes;
+    if let Some(traffic) = TRAFFIC.get_ptr_mut(u32::from(backend)) {
+        // SAFETY: as above.
+        unsafe { (*traffic).count(to_client, bytes) }
     }
 }

@@ -13,7 +13,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lb_tests::lab::{Naru, Tally, VIP, until};
+use lb_tests::lab::{Naru, Outcome, Tally, VIP, until};
 use serde_json::Value;
 
 /// What a user is promised for a change of any kind.
@@ -63,6 +63,12 @@ fn applied_after(naru: &Naru, before: u64) -> Result<()> {
 #[track_caller]
 fn assert_clean(tally: &Tally, answers: u64) {
     assert_eq!((tally.answers(), tally.errors.len()), (answers, 0), "{tally:?}");
+}
+
+#[track_caller]
+fn assert_unbroken(outcome: &Outcome, transfers: usize) {
+    let complete: usize = outcome.complete.values().sum();
+    assert_eq!((complete, outcome.broken.len()), (transfers, 0), "{outcome:?}");
 }
 
 /// Each share within `points` percentage points of what the weights say.

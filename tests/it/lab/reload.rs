@@ -31,11 +31,7 @@ fn new_weights_are_applied_at_once_and_break_no_transfer() {
 
         assert_eq!(transfers.running(), TRANSFERS);
         let outcome = transfers.finish();
-        assert_eq!(
-            (outcome.complete.values().sum(), outcome.broken.len()),
-            (TRANSFERS, 0),
-            "{outcome:?}"
-        );
+        assert_unbroken(&outcome, TRANSFERS);
         Ok(())
     });
 }
@@ -63,11 +59,7 @@ fn a_removed_backend_finishes_what_it_has() {
 
         assert_eq!(transfers.running(), 60);
         let outcome = transfers.finish();
-        assert_eq!(
-            (outcome.complete.values().sum(), outcome.broken.len()),
-            (60, 0),
-            "{outcome:?}"
-        );
+        assert_unbroken(&outcome, 60);
         assert_eq!(outcome.complete["b3"] as u64, on_b3, "{outcome:?}");
         until_true(Duration::from_secs(5), "b3 is still shown", || {
             Ok(backend(&naru.status()?, "web", "b3").is_err())
@@ -102,11 +94,7 @@ fn fifty_reloads_cost_nobody_an_error() {
         );
         assert_eq!(single.by_backend.len(), 3, "{single:?}");
         let outcome = transfers.finish();
-        assert_eq!(
-            (outcome.complete.values().sum(), outcome.broken.len()),
-            (30, 0),
-            "{outcome:?}"
-        );
+        assert_unbroken(&outcome, 30);
         Ok(())
     });
 }
@@ -134,11 +122,7 @@ fn a_service_that_moves_to_another_port_keeps_its_flows() {
 
         assert_eq!(transfers.running(), 30);
         let outcome = transfers.finish();
-        assert_eq!(
-            (outcome.complete.values().sum(), outcome.broken.len()),
-            (30, 0),
-            "{outcome:?}"
-        );
+        assert_unbroken(&outcome, 30);
         Ok(())
     });
 }

@@ -116,13 +116,6 @@ impl Tables for Model {
 
     fn count_packet(&self, backend: BackendId, to_client: bool, bytes: u64) {
         let mut traffic = self.traffic.borrow_mut();
-        let traffic = traffic.entry(backend).or_default();
-        if to_client {
-            traffic.packets_to_client += 1;
-            traffic.bytes_to_client += bytes;
-        } else {
-            traffic.packets_to_backend += 1;
-            traffic.bytes_to_backend += bytes;
-        }
+        traffic.entry(backend).or_default().count(to_client, bytes);
     }
 }
