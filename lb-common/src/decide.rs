@@ -72,8 +72,10 @@ fn follow<T: Tables>(tables: &T, parsed: &Parsed, flow: &Found) -> bool {
     } else if flow.word.is(State::HalfOpen) {
         confirm(tables, parsed, flow);
     } else if quiet && flow.word.has(RESET) {
-        // The peers did not believe that RST: whoever sent it was no party to the flow.
-        move_both(tables, flow, State::Established, 0);
+        // The peers did not believe that RST: whoever sent it was no party to the flow. What it was before is seen
+        // from who had spoken, so that a RST does not help a SYN without a client behind it.
+        move_both(tables, flow, State::HalfOpen, 0);
+        confirm(tables, parsed, flow);
     }
     true
 }

@@ -124,6 +124,17 @@ fn a_reset_from_nowhere_neither_ends_a_flow_nor_gives_its_port_away() {
 }
 
 #[test]
+fn a_syn_a_reset_and_more_from_one_side_establish_nothing() {
+    let Some(mut runner) = runner("a_syn_a_reset_and_more_from_one_side_establish_nothing") else {
+        return;
+    };
+    for flags in [SYN, RST, ACK, ACK] {
+        runner.send(&packet(CLIENT, VIP).flags(flags).build()).unwrap();
+    }
+    assert_eq!(states(&runner), ["half-open"]);
+}
+
+#[test]
 fn a_client_that_closed_and_comes_again_begins_anew() {
     let Some(mut runner) = runner("a_client_that_closed_and_comes_again_begins_anew") else {
         return;
