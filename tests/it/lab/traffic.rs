@@ -16,10 +16,10 @@ fn requests_follow_the_weights_without_an_error() {
             .start(&net.client, LISTEN)?
             .finish();
         assert_clean(&kept, 10_000);
-        // Enough that chance alone stays four deviations away from two points.
-        let single = Load::one_each(8).requests(10_000).start(&net.client, LISTEN)?.finish();
-        assert_clean(&single, 10_000);
-        assert_shares(&single, &[("b1", 1), ("b2", 2), ("b3", 3)], 2.0);
+        let single = Load::one_each(8).requests(5_000).start(&net.client, LISTEN)?.finish();
+        assert_clean(&single, 5_000);
+        // Two points, and what chance alone adds now and then: a share of a half strays by 0.7 points.
+        assert_shares(&single, &[("b1", 1), ("b2", 2), ("b3", 3)], 2.5);
 
         let status = naru.status()?;
         for name in ["b1", "b2", "b3"] {
