@@ -170,11 +170,7 @@ pub(super) fn check_interfaces(config: &Config, applied: Option<&Config>, networ
         .flatten()
         .filter(|name| !present.contains(&name.as_str()) && !accepted(name))
     {
-        let meant = present
-            .iter()
-            .max_by(|a, b| likeness(name, a).total_cmp(&likeness(name, b)));
-        let hint = meant.filter(|meant| likeness(name, meant) > 0.7);
-        let hint = hint
+        let hint = config::nearest(name, &present)
             .map(|meant| format!("; did you mean {meant:?}?"))
             .unwrap_or_default();
         complaints.push(format!("[node] interfaces: this host has no {name:?}{hint}"));
@@ -184,10 +180,6 @@ pub(super) fn check_interfaces(config: &Config, applied: Option<&Config>, networ
     }
     complaints.push(format!("its interfaces are {}", present.join(", ")));
     Err(complaints.join("; "))
-}
-
-fn likeness(a: &str, b: &str) -> f64 {
-    strsim::jaro_winkler(a, b)
 }
 
 #[cfg(test)]

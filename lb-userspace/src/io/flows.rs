@@ -13,6 +13,7 @@ use lb_common::wire::{Be16, Be32};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::bpf::MappedArray;
+use crate::core::config::TCP_IDLE_TIMEOUT;
 use crate::core::kernel::KernelState;
 use crate::core::network::Prefix;
 
@@ -179,7 +180,7 @@ fn timeout(found: &Found, idle_timeout: &BTreeMap<BackendId, Duration>) -> Durat
     let idle = idle_timeout
         .get(&found.word.backend())
         .copied()
-        .unwrap_or(Duration::from_secs(4 * 3600));
+        .unwrap_or(TCP_IDLE_TIMEOUT);
     if found.word.is(State::HalfOpen) && found.word.protocol() == TCP {
         HALF_OPEN_TIMEOUT.min(idle)
     } else {

@@ -25,8 +25,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use diagnostic::{Diagnostic, Severity};
+pub use diagnostic::{Diagnostic, Severity, nearest};
 pub use schema::json_schema;
+pub use service::TCP_IDLE_TIMEOUT;
 
 use diagnostic::{Report, subject};
 use file::File;

@@ -12,7 +12,7 @@ use super::shapes::{List, Sections};
 use super::values::{Endpoint, Member};
 use super::weights::{by_name, check_weights, member_names};
 
-const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
+pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a service is looked at together with.
