@@ -235,8 +235,15 @@ impl Drop for Naru<'_> {
     fn drop(&mut self) {
         if let Some(daemon) = self.daemon.take() {
             // For the case that fails; shown with the other logs.
-            let status = self.tell(&["status"]).unwrap_or_else(|error| format!("{error:#}"));
-            let _ = fs::write(&self.status_log, status);
+            let told = || -> Result<String> {
+                let verdicts = self.status()?;
+                let text = self.tell(&["status"])?;
+                Ok(format!(
+                    "{text}drops {}\npasses {}\n",
+                    verdicts["drops"], verdicts["passes"]
+                ))
+            };
+            let _ = fs::write(&self.status_log, told().unwrap_or_else(|error| format!("{error:#}")));
             drop(daemon);
         }
         let _ = fs::remove_dir_all(&self.pin_folder);

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddrV4;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -41,12 +42,9 @@ impl Nginx {
         let folder = lab.folder().join(format!("{name}-nginx"));
         fs::create_dir_all(&folder)?;
         let config = folder.join("nginx.conf");
-        fs::write(
-            &config,
-            text(name, address, &folder.to_string_lossy(), &root.to_string_lossy()),
-        )?;
-
         let log = lab.folder().join(format!("{name}-nginx.log"));
+        fs::write(&config, text(name, address, &folder, &root, &log))?;
+
         let mut command = namespace.command("nginx");
         command
             .arg("-e")
@@ -75,11 +73,13 @@ impl Nginx {
 }
 
 /// One process: it is gone when it is killed, no worker lives on.
-fn text(name: &str, address: SocketAddrV4, folder: &str, root: &str) -> String {
+fn text(name: &str, address: SocketAddrV4, folder: &Path, root: &Path, log: &Path) -> String {
+    let (folder, root, log) = (folder.display(), root.display(), log.display());
     format!(
         "daemon off;
 master_process off;
 pid {folder}/pid;
+error_log {log} warn;
 events {{ worker_connections 8192; }}
 http {{
     access_log off;

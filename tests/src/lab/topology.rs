@@ -8,7 +8,9 @@
 //! No namespace has a route out. The names are those of the namespaces and, in `[node]` and on the switch, of the
 //! interfaces.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
 
 use anyhow::Result;
 
@@ -24,6 +26,7 @@ const FIRST_BACKEND: u8 = 11;
 pub struct Topology {
     // Dropped first: a program is detached while its interface is still there.
     _pass: PassProgram,
+    logs: PathBuf,
     pub client: Namespace,
     pub node: Namespace,
     pub backends: Vec<Namespace>,
@@ -67,6 +70,7 @@ impl Topology {
         pass.attach(&switch, "node")?;
         Ok(Self {
             _pass: pass,
+            logs: lab.folder().to_owned(),
             client,
             node,
             backends,
@@ -100,6 +104,18 @@ impl Topology {
             );
         }
         text
+    }
+}
+
+impl Drop for Topology {
+    /// For the case that fails; shown with the other logs.
+    fn drop(&mut self) {
+        for namespace in [&self.client, &self.node].into_iter().chain(&self.backends) {
+            let counters = namespace
+                .stdout("nstat", &["-as"])
+                .unwrap_or_else(|error| format!("{error:#}"));
+            let _ = fs::write(self.logs.join(format!("{}-kernel.log", namespace.role())), counters);
+        }
     }
 }
 
