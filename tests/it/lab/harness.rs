@@ -1,9 +1,12 @@
-//! The lab itself: what it carries before there is a load balancer in it.
+//! The lab itself: its network, servers and clients are sound, before anything is blamed on the load balancer.
 
 use std::net::SocketAddrV4;
 use std::thread;
 
+use anyhow::{Context as _, Result};
 use lb_tests::lab::*;
+
+use super::{LISTEN, assert_clean};
 
 /// Not forwarded by Naru: the client may reach the node only.
 #[test]
@@ -34,6 +37,35 @@ fn clients_and_servers_agree() {
         assert_eq!((outcome.complete["node"], outcome.broken.len()), (20, 0), "{outcome:?}");
         Ok(())
     });
+}
+
+/// As behind a card, whose queue one CPU empties at a time. Where two packets of one connection go up side by side,
+/// the server now and then loses its socket between them and resets the client.
+#[test]
+fn a_server_takes_the_packets_of_a_connection_one_by_one() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let _naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1]))?;
+
+        // Of two CPUs that each complete a handshake both count it, and one gives up.
+        let before = handshakes(&net.backends[0])?;
+        let tally = Load::one_each(8).requests(5_000).start(&net.client, LISTEN)?.finish();
+        assert_clean(&tally, 5_000);
+        assert_eq!(handshakes(&net.backends[0])? - before, 5_000);
+        Ok(())
+    });
+}
+
+fn handshakes(server: &Namespace) -> Result<u64> {
+    let counters = server.stdout("nstat", &["-asz", "TcpPassiveOpens"])?;
+    let count = counters
+        .split_whitespace()
+        .skip_while(|word| *word != "TcpPassiveOpens")
+        .nth(1);
+    Ok(count
+        .with_context(|| format!("find the count in {counters:?}"))?
+        .parse()?)
 }
 
 /// What a client calls a transfer that lived must not hide one that died.

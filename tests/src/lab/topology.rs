@@ -6,7 +6,9 @@
 //!                   .0.100
 //! ```
 //! No namespace has a route out. The names are those of the namespaces and, in `[node]` and on the switch, of the
-//! interfaces.
+//! interfaces. Every end but the node's has a program: veth then takes its frames from a queue, in order, as a card
+//! does. Without one each frame goes up on the CPU that sent it, so two of one connection race; while a connection
+//! begins or ends, Linux (6.18) may then find no socket for a packet of it, and answers with a RST.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -62,6 +64,8 @@ impl Topology {
             switch.ip(&format!("link set {} master bridge", backend.role()))?;
             backend.ip(&format!("addr add {}/24 dev eth0", backend_address(index).ip()))?;
             backend.no_offload("eth0")?;
+            pass.attach(&switch, backend.role())?;
+            pass.attach(backend, "eth0")?;
         }
 
         // Both sides of the node: whole packets in, and somebody to take what XDP sends out.
