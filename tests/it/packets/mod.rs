@@ -4,6 +4,7 @@ mod known_flows;
 mod new_flows;
 mod not_ours;
 mod random;
+mod slot_tables;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

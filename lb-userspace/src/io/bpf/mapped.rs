@@ -5,10 +5,8 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use anyhow::{Context, Result};
-use aya::maps::MapData;
+use aya::maps::{Map, MapData};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-
-use super::syscall::create_slot_table;
 
 /// The elements of an array map. Others change them at any time: only raw pointers are given out.
 pub struct MappedArray<T> {
@@ -66,24 +64,10 @@ impl<T> Drop for MappedArray<T> {
     }
 }
 
-/// A new array of u64 that may become an inner map of `SLOTS`, holding `cells`.
-pub fn slot_table(cells: &[u64]) -> Result<MapData> {
-    let map = create_slot_table(cells.len() as u32)?;
-    let memory = MappedArray::<u64>::new(&map)?;
-    for (index, cell) in cells.iter().enumerate() {
-        let place = memory.get(index).context("fill a slot table")?;
-        // SAFETY: within the mapping; no program sees the table yet.
-        unsafe { place.write_volatile(*cell) };
+/// The map itself, for what the library does not do with it.
+pub fn map_data(map: &Map) -> Result<&MapData> {
+    match map {
+        Map::Array(data) | Map::ArrayOfMaps(data) => Ok(data),
+        other => anyhow::bail!("expected an array, found {other:?}"),
     }
-    Ok(map)
-}
-
-/// What a slot table holds.
-pub fn cells(map: &MapData) -> Result<Vec<u64>> {
-    let memory = MappedArray::<u64>::new(map)?;
-    // SAFETY: within the mapping; tables are never written again once a program may see them.
-    Ok((0..memory.length())
-        .filter_map(|index| memory.get(index))
-        .map(|cell| unsafe { cell.read_volatile() })
-        .collect())
 }

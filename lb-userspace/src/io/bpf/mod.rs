@@ -5,14 +5,15 @@
 mod attach;
 mod mapped;
 mod pins;
+mod slot_tables;
 mod syscall;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{
@@ -24,8 +25,9 @@ use lb_common::verdict::{MAX_REASONS, Reason};
 use lb_common::wire::Be32;
 
 pub use self::mapped::MappedArray;
+use self::mapped::map_data;
 use self::pins::{Pins, Shape};
-use self::syscall::swap_inner_maps;
+use self::slot_tables::SlotTables;
 use super::flows::FlowTable;
 use crate::core::kernel::{Action, Attachment, KernelState, flow_entries};
 use crate::core::network::Prefix;
@@ -34,15 +36,12 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/na
 
 const PROGRAM: &str = "naru";
 
-/// Slot tables put at once. Each is an open file until then, of which a process may have 1,024.
-const SLOT_TABLES: usize = 256;
-
 pub struct Kernel {
     pins: Pins,
     /// Owns the program.
     object: Ebpf,
     services: HashMap<MapData, Listen, Service>,
-    slots: Map,
+    slots: SlotTables,
     backends: Array<MapData, Backend>,
     routes: LpmTrie<MapData, Be32, Route>,
     verdicts: PerCpuArray<MapData, u64>,
@@ -106,7 +105,7 @@ impl Kernel {
         let flows = take("FLOWS")?;
         Ok(Self {
             services: HashMap::try_from(take("SERVICES")?)?,
-            slots: take("SLOTS")?,
+            slots: SlotTables(take("SLOTS")?),
             backends: Array::try_from(take("BACKENDS")?)?,
             routes: LpmTrie::try_from(take("ROUTES")?)?,
             verdicts: PerCpuArray::try_from(take("VERDICTS")?)?,
@@ -153,18 +152,9 @@ impl Kernel {
                 route,
             );
         }
-        let slots = ArrayOfMaps::<_, MapData>::try_from(&self.slots)?;
-        for id in 1..MAX_SERVICES {
-            if let Ok(table) = slots.get(&id, 0) {
-                let cells = mapped::cells(&table)?;
-                if cells.len() > 1 {
-                    state.slots.insert(
-                        id as ServiceId,
-                        cells[1..].iter().map(|cell| *cell as BackendId).collect(),
-                    );
-                }
-            }
-        }
+        // INVARIANT: a slot names a backend of its own service. No other service is asked for: each takes long.
+        let services: BTreeSet<ServiceId> = state.backends.values().map(|backend| backend.service).collect();
+        state.slots = self.slots.read(&Vec::from_iter(services))?;
         Ok(state)
     }
 
@@ -177,9 +167,9 @@ impl Kernel {
                 .set(u32::from(*id), backend, 0)
                 .with_context(|| format!("put backend {id}")),
             Action::RemoveBackend(id) => self.remove_backend(*id),
-            Action::PutSlots(tables) => self.put_slots(tables.iter().map(|(id, slots)| (*id, slots.as_slice()))),
+            Action::PutSlots(tables) => self.slots.put(tables.iter().map(|(id, slots)| (*id, slots.as_slice()))),
             // No program tells an empty table from one that is not there.
-            Action::RemoveSlots(services) => self.put_slots(services.iter().map(|id| (*id, [].as_slice()))),
+            Action::RemoveSlots(services) => self.slots.put(services.iter().map(|id| (*id, [].as_slice()))),
             Action::PutListen(listen, service) => self
                 .services
                 .insert(listen, service, 0)
@@ -258,23 +248,6 @@ impl Kernel {
             .set(index, zeroes, 0)
             .with_context(|| format!("clear the counters of backend {id}"))
     }
-
-    /// Each new table is whole before the program sees it.
-    fn put_slots<'a>(&mut self, tables: impl Iterator<Item = (ServiceId, &'a [BackendId])>) -> Result<()> {
-        let tables = tables.map(|(id, slots)| {
-            let count = slots.len() as u64;
-            let cells: Vec<u64> = std::iter::once(count)
-                .chain(slots.iter().map(|id| u64::from(*id)))
-                .collect();
-            Ok((u32::from(id), mapped::slot_table(&cells)?))
-        });
-        let mut tables = tables.peekable();
-        while tables.peek().is_some() {
-            let some: Vec<(u32, MapData)> = tables.by_ref().take(SLOT_TABLES).collect::<Result<_>>()?;
-            swap_inner_maps(map_data(&self.slots)?, &some).context("put slots")?;
-        }
-        Ok(())
-    }
 }
 
 fn program(object: &mut Ebpf) -> &mut Xdp {
@@ -282,13 +255,6 @@ fn program(object: &mut Ebpf) -> &mut Xdp {
         .program_mut(PROGRAM)
         .expect("the object has the program it is built from");
     program.try_into().expect("the program is one for XDP")
-}
-
-fn map_data(map: &Map) -> Result<&MapData> {
-    match map {
-        Map::Array(data) | Map::ArrayOfMaps(data) => Ok(data),
-        other => anyhow::bail!("expected an array, found {other:?}"),
-    }
 }
 
 fn route_key(prefix: &Prefix) -> Key<Be32> {

@@ -44,8 +44,7 @@ pub fn create_slot_table(cells: u32) -> Result<MapData> {
     Ok(MapData::from_fd(unsafe { OwnedFd::from_raw_fd(fd) })?)
 }
 
-/// Puts each of `inner` at its index of `outer`. The kernel then waits until no program runs that may still see an
-/// old one; in a batch it waits once, some 20 ms, and not after each.
+/// Puts each of `inner` at its index of `outer`. No program sees an old one any more afterwards.
 pub fn swap_inner_maps(outer: &MapData, inner: &[(u32, MapData)]) -> Result<()> {
     let keys: Vec<u32> = inner.iter().map(|(index, _)| *index).collect();
     let values: Vec<i32> = inner.iter().map(|(_, map)| map.fd().as_fd().as_raw_fd()).collect();
