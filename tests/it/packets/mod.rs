@@ -5,6 +5,7 @@ mod new_flows;
 mod not_ours;
 mod random;
 mod slot_tables;
+mod verifier;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -140,6 +140,6 @@ pub fn skipped(name: &str) -> bool {
 }
 
 /// A line for whoever watches the run; the test runner captures `println!` only.
-fn note(line: &str) {
+pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

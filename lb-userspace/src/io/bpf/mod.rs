@@ -14,7 +14,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
-use aya::programs::Xdp;
+use aya::programs::{Program, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{
     Backend, BackendId, ENTRIES_PER_FLOW, Listen, MAX_BACKENDS, MAX_LISTENS, MAX_ROUTES, MAX_SERVICES, Route, Service,
@@ -203,6 +203,13 @@ impl Kernel {
     /// For a start that failed: takes away all pins it made, and with them its program.
     pub fn undo_start(self) -> Result<()> {
         self.pins.remove_if_fresh()
+    }
+
+    /// What the kernel knows of each program it loaded, by name.
+    pub fn programs(&self) -> Result<BTreeMap<&str, ProgramInfo>> {
+        let programs = self.object.programs();
+        let info = |(name, program): (_, &Program)| Ok((name, program.info().context("ask about a program")?));
+        programs.map(info).collect()
     }
 
     /// For test runs, and for its id.
