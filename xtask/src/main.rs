@@ -20,6 +20,7 @@ mod run;
 mod schema;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 /// The commands of the Naru workspace.
@@ -56,6 +57,12 @@ enum Task {
         #[arg(long, value_name = "N", default_value_t = 1)]
         repeat: u32,
     },
+    /// Run the packet table on other kernels, in virtual machines
+    Vm {
+        /// Newest of these series that apt has, such as 6.1
+        #[arg(value_name = "SERIES", default_values = vm::SERIES)]
+        series: Vec<String>,
+    },
     /// Measure, beside the alternatives
     Bench {
         /// Only this measurement
@@ -75,6 +82,7 @@ fn main() -> ExitCode {
         Task::Test => test::all(),
         Task::Packet => test::packet(),
         Task::Lab { filter, repeat } => test::lab(filter.as_deref(), repeat),
+        Task::Vm { series } => vm::run(&series),
         Task::Bench { name } => bench::run(name.as_deref()),
         Task::Schema => schema::run(),
     };

@@ -11,7 +11,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::{cargo, check, succeed};
-use crate::{packages, privileged, setup};
+use crate::{packages, privileged, setup, workspace};
 
 const WHY_ROOT: &str = "these tests load XDP programs and make network namespaces, which needs root";
 /// Crates with such tests.
@@ -68,13 +68,7 @@ fn list(module: &str, filter: Option<&str>) -> Result<Vec<String>> {
     list.args([
         "test", "--quiet", "-p", "lb-tests", "--test", "it", "--", "--list", module,
     ]);
-    let output = list.stderr(Stdio::inherit()).output().context("list the cases")?;
-    check(&list, output.status)?;
-    let names = select(
-        &String::from_utf8_lossy(&output.stdout),
-        module,
-        filter.unwrap_or_default(),
-    );
+    let names = select(&workspace::stdout(&mut list)?, module, filter.unwrap_or_default());
     if names.is_empty() {
         match filter {
             Some(filter) => bail!("no case in {module} has {filter:?} in its name"),

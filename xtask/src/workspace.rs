@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result, bail};
@@ -38,6 +38,16 @@ pub fn cargo() -> Command {
 pub fn succeed(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("run {}", name(command)))?;
     check(command, status)
+}
+
+/// What a command printed that succeeded.
+pub fn stdout(command: &mut Command) -> Result<String> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("run {}", name(command)))?;
+    check(command, output.status)?;
+    String::from_utf8(output.stdout).with_context(|| format!("read what {} printed", name(command)))
 }
 
 pub fn check(command: &Command, status: ExitStatus) -> Result<()> {
