@@ -31,6 +31,20 @@ impl Delta {
     }
 
     #[inline(always)]
+    pub const fn add32(self, word: u32) -> Self {
+        Self {
+            sum: self.sum + word as u64,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn add16(self, word: u16) -> Self {
+        Self {
+            sum: self.sum + word as u64,
+        }
+    }
+
+    #[inline(always)]
     pub const fn plus(self, other: Self) -> Self {
         Self {
             sum: self.sum + other.sum,

@@ -1,20 +1,41 @@
 //! A frame's whole way through Naru: known flow, new flow, or not ours. The kernel and the tests run this very code.
 
-use crate::abi::{Backend, BackendId, Listen, Route, Service, ServiceId, TCP};
-use crate::flow_table::{self, ANSWERED, FIN_SEEN, FlowMemory, Found, RESET, State, TO_CLIENT, Word, partner, release};
-use crate::open;
-use crate::parse::{FIN, Frame, Parsed, RST, SYN, parse};
-use crate::rewrite::rewrite;
+use crate::abi::{Backend, BackendId, FragmentKey, Listen, Ports, Route, Service, ServiceId};
+use crate::answer;
+use crate::family::Address;
+use crate::flow_table::{self, FlowMemory, Loop, release};
+use crate::forward::send;
+use crate::frame::Frame;
+use crate::lifetime;
+use crate::open::{self, Scratch};
+use crate::parse::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Parsed, ether, ipv4, ipv6};
+use crate::stage::Stage;
+use crate::unusual;
 use crate::verdict::Reason;
-use crate::wire::Be32;
+use crate::wire::{Be32, Ip};
+
+/// The flow table of one family.
+pub trait Flows<A>: FlowMemory<A> + Scratch<A> {}
+
+impl<A, T: FlowMemory<A> + Scratch<A>> Flows<A> for T {}
 
 /// What decisions look up. The kernel reads maps, tests read collections.
-pub trait Tables: FlowMemory {
+pub trait Tables: Flows<Be32> + Flows<Ip> + Loop {
     fn listen(&self, listen: &Listen) -> Option<Service>;
-    /// The backend in the slot of the service's table that `hash` falls on.
-    fn slot(&self, service: ServiceId, hash: u64) -> Option<BackendId>;
+    /// How many slots the service's table has.
+    fn slot_count(&self, service: ServiceId) -> Option<u64>;
+    fn slot(&self, service: ServiceId, number: u64) -> Option<BackendId>;
+    /// Counts the new flows of a service, for those that take turns.
+    fn turn(&self, service: ServiceId) -> u64;
     fn backend(&self, id: BackendId) -> Option<&Backend>;
-    fn route(&self, address: Be32) -> Option<Route>;
+    /// When the last search for a source port towards this backend failed, in ticks.
+    fn exhausted_at(&self, id: BackendId) -> u32;
+    fn note_exhausted(&self, id: BackendId, now: u32);
+    fn active_flows(&self, id: BackendId) -> u64;
+    fn route(&self, address: &Ip) -> Option<Route>;
+    /// The ports of a fragmented packet.
+    fn remember(&self, key: &FragmentKey, ports: &Ports);
+    fn recall(&self, key: &FragmentKey) -> Option<Ports>;
     /// In ticks of `flow_table::TICK_SHIFT`.
     fn now(&self) -> u32;
     fn count_new_flow(&self, backend: BackendId);
@@ -27,121 +48,131 @@ pub enum Verdict {
     Send(u32),
     /// To the host's stack, or to nobody, as the reason says; a passed frame is untouched.
     Stop(Reason),
+    /// For another stage to say; the frame is untouched.
+    Next(Stage),
+    /// Back out of the interface it came in by, as our own answer; counted for the reason all the same.
+    Answer(Reason),
+}
+
+/// All stages, as one after the other calls for the next.
+pub fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T, ingress: u32) -> Verdict {
+    let mut verdict = first(frame, tables);
+    while let Verdict::Next(stage) = verdict {
+        verdict = match stage {
+            Stage::UnusualIpv4 => unusual::<_, Be32, _>(frame, tables),
+            Stage::UnusualIpv6 => unusual::<_, Ip, _>(frame, tables),
+            Stage::OpenIpv4 => open::<_, Be32, _>(frame, tables, ingress),
+            Stage::OpenIpv6 => open::<_, Ip, _>(frame, tables, ingress),
+            Stage::AnswerIpv4 => answer::<_, Be32, _>(frame, tables),
+            Stage::AnswerIpv6 => answer::<_, Ip, _>(frame, tables),
+        };
+    }
+    verdict
 }
 
 #[inline(always)]
-pub fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T, ingress: u32) -> Verdict {
-    match forward(frame, tables, ingress) {
-        Ok(ifindex) => Verdict::Send(ifindex),
+pub fn first<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
+    let (ether_type, l3) = match ether(frame) {
+        Ok(header) => header,
+        Err(reason) => return Verdict::Stop(reason),
+    };
+    match ether_type {
+        ETHER_TYPE_IPV4 => usual(frame, tables, ipv4(frame, l3)),
+        ETHER_TYPE_IPV6 => usual(frame, tables, ipv6(frame, l3)),
+        _ => Verdict::Stop(Reason::NotIp),
+    }
+}
+
+#[inline(always)]
+fn usual<F: Frame, A: Address, T: Tables + Flows<A>>(
+    frame: &mut F,
+    tables: &T,
+    parsed: Result<Parsed<A>, Reason>,
+) -> Verdict {
+    match parsed {
+        Ok(parsed) => by_flow(frame, tables, &parsed),
+        Err(Reason::Fragment | Reason::OtherProtocol) => Verdict::Next(A::UNUSUAL),
         Err(reason) => Verdict::Stop(reason),
     }
 }
 
 #[inline(always)]
-fn forward<F: Frame, T: Tables>(frame: &mut F, tables: &T, ingress: u32) -> Result<u32, Reason> {
-    let parsed = parse(frame)?;
+pub fn unusual<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: &T) -> Verdict {
+    match ether(frame) {
+        Ok((_, l3)) => unusual::unusual::<_, A, _>(frame, tables, l3),
+        Err(reason) => Verdict::Stop(reason),
+    }
+}
+
+#[inline(always)]
+pub fn by_flow<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: &T, parsed: &Parsed<A>) -> Verdict {
     if let Some(flow) = flow_table::find(tables, &parsed.key) {
-        if follow(tables, &parsed, &flow) {
-            return send(frame, tables, &parsed, &flow);
+        if lifetime::follow(tables, parsed, &flow) {
+            return match send(frame, tables, parsed, &flow) {
+                Err(Reason::TooBig) => hand_over(tables, parsed, flow.entry.rewrite().l4_delta, A::ANSWER),
+                sent => settle(sent),
+            };
         }
         // Over, and its client begins anew.
         release(tables, &flow);
     }
-    let flow = open::open(frame, tables, &parsed, ingress)?;
-    send(frame, tables, &parsed, &flow)
+    hand_over(tables, parsed, 0, A::OPEN)
 }
 
-/// Keeps the flow's state; false where the flow is over and the packet begins another.
+/// To a later stage, with what was found out about the packet.
 #[inline(always)]
-fn follow<T: Tables>(tables: &T, parsed: &Parsed, flow: &Found) -> bool {
-    let quiet = parsed.tcp_flags & (SYN | FIN | RST) == 0;
-    if quiet && flow.word.is(State::Established) {
-        return true;
-    }
-    if parsed.key.protocol != TCP {
-        if flow.word.has(TO_CLIENT) {
-            move_both(tables, flow, State::Established, 0);
+fn hand_over<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, mtu: u16, stage: Stage) -> Verdict {
+    match tables.opening() {
+        Some(opening) => {
+            (opening.parsed, opening.mtu) = (*parsed, mtu);
+            Verdict::Next(stage)
         }
-        return true;
-    }
-    if parsed.opens() && !flow.word.has(TO_CLIENT) {
-        return !begins_anew(tables, parsed, flow);
-    }
-    if parsed.tcp_flags & (FIN | RST) != 0 {
-        end(tables, parsed, flow);
-    } else if flow.word.is(State::HalfOpen) {
-        confirm(tables, parsed, flow);
-    } else if quiet && flow.word.has(RESET) {
-        // The peers did not believe that RST: whoever sent it was no party to the flow. What it was before is seen
-        // from who had spoken, so that a RST does not help a SYN without a client behind it.
-        move_both(tables, flow, State::HalfOpen, 0);
-        confirm(tables, parsed, flow);
-    }
-    true
-}
-
-/// A client's SYN on a flow of its own: after the end of that flow, or again because nobody answered and another
-/// backend would be asked now.
-#[inline(always)]
-fn begins_anew<T: Tables>(tables: &T, parsed: &Parsed, flow: &Found) -> bool {
-    if flow.word.is(State::Closing) || flow.word.has(FIN_SEEN) {
-        return true;
-    }
-    let answered = || partner(tables, flow).is_some_and(|other| other.word.has(ANSWERED));
-    flow.word.is(State::HalfOpen)
-        && !answered()
-        && open::chosen(tables, &parsed.key).is_some_and(|backend| backend != flow.word.backend())
-}
-
-/// A FIN is remembered; the second one, or a RST, closes the flow.
-#[inline(always)]
-fn end<T: Tables>(tables: &T, parsed: &Parsed, flow: &Found) {
-    if parsed.tcp_flags & RST != 0 {
-        move_both(tables, flow, State::Closing, RESET);
-        return;
-    }
-    flow.change(|word| word.with_mark(FIN_SEEN));
-    // Looked at after our own mark is there for all to see: of two sides that end at once, one sees both.
-    if partner(tables, flow).is_some_and(|other| other.word.has(FIN_SEEN)) {
-        move_both(tables, flow, State::Closing, 0);
+        None => Verdict::Stop(Reason::StageMissing),
     }
 }
 
-/// A TCP flow is established when the backend answered the SYN and the client then spoke again: a client that is
-/// not where it says it is sees no answer.
+/// Opens the flow that an earlier stage has parsed the first packet of.
 #[inline(always)]
-fn confirm<T: Tables>(tables: &T, parsed: &Parsed, flow: &Found) {
-    if flow.word.has(TO_CLIENT) {
-        flow.change(|word| word.with_mark(ANSWERED));
-    } else if parsed.tcp_flags & SYN == 0 && partner(tables, flow).is_some_and(|other| other.word.has(ANSWERED)) {
-        move_both(tables, flow, State::Established, 0);
+pub fn open<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: &T, ingress: u32) -> Verdict {
+    let Some(opening) = Scratch::<A>::opening(tables) else {
+        return Verdict::Stop(Reason::StageMissing);
+    };
+    let flow = match open::open(frame, tables, opening, ingress) {
+        Ok(index) => flow_table::at(tables, index),
+        Err(Reason::NoBackend) => return Verdict::Next(A::ANSWER),
+        Err(reason) => return Verdict::Stop(reason),
+    };
+    let Some(flow) = flow else {
+        return Verdict::Stop(Reason::FlowRace);
+    };
+    match send(frame, tables, &opening.parsed.bounded(), &flow) {
+        Err(Reason::TooBig) => Verdict::Next(A::ANSWER),
+        sent => settle(sent),
+    }
+}
+
+/// Answers the packet that an earlier stage has parsed.
+#[inline(always)]
+pub fn answer<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: &T) -> Verdict {
+    let Some(opening) = Scratch::<A>::opening(tables) else {
+        return Verdict::Stop(Reason::StageMissing);
+    };
+    let (parsed, mtu) = (opening.parsed.bounded(), opening.mtu);
+    let (answered, reason) = if mtu == 0 {
+        (answer::refuse(frame, &parsed), Reason::NoBackend)
+    } else {
+        (answer::too_big(frame, &parsed, mtu), Reason::TooBig)
+    };
+    match answered {
+        Some(()) => Verdict::Answer(reason),
+        None => Verdict::Stop(reason),
     }
 }
 
 #[inline(always)]
-fn move_both<T: Tables>(tables: &T, flow: &Found, state: State, mark: u8) {
-    let step = |word: Word| word.without_mark(RESET).with_mark(mark).with_state(state);
-    if flow.change(step)
-        && let Some(other) = partner(tables, flow)
-    {
-        other.change(step);
+pub fn settle(sent: Result<u32, Reason>) -> Verdict {
+    match sent {
+        Ok(ifindex) => Verdict::Send(ifindex),
+        Err(reason) => Verdict::Stop(reason),
     }
-}
-
-#[inline(always)]
-fn send<F: Frame, T: Tables>(frame: &mut F, tables: &T, parsed: &Parsed, flow: &Found) -> Result<u32, Reason> {
-    if parsed.ttl <= 1 {
-        return Err(Reason::TtlExpired);
-    }
-    let new = flow.entry.rewrite();
-    let ifindex = new.next_hop.ifindex;
-    let bytes = frame.length() as u64;
-    rewrite(frame, parsed, new).ok_or(Reason::Malformed)?;
-    flow.entry.touch(tables.now());
-    // INVARIANT: the entry was this flow's from before the rewrite was read until after it.
-    if !flow.entry.word().same_tenant(flow.word) {
-        return Err(Reason::FlowRace);
-    }
-    tables.count_packet(flow.word.backend(), flow.word.has(TO_CLIENT), bytes);
-    Ok(ifindex)
 }

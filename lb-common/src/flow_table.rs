@@ -9,17 +9,38 @@ mod entry;
 mod key;
 mod word;
 
-use crate::abi::BackendId;
+use crate::abi::{BackendId, Mode, NextHop};
+use crate::family::Address;
 
 pub use entry::{Entry, FlowEntry, Rewrite, TICK_SHIFT};
 pub use key::FlowKey;
-pub use word::{ANSWERED, FIN_SEEN, RESET, State, TO_CLIENT, Word};
+pub use word::{ANSWERED, DOUBTED, FIN_SEEN, RESET, State, TO_CLIENT, Word};
 
 /// The memory of a flow table: a power of two of entries.
-pub trait FlowMemory {
+pub trait FlowMemory<A>: Loop {
     fn mask(&self) -> u32;
     /// Some for every index up to the mask; the option is for the kernel's verifier.
-    fn entry(&self, index: u32) -> Option<Entry>;
+    fn entry(&self, index: u32) -> Option<Entry<A>>;
+    /// Adds to the number of active flows of a backend.
+    fn count_active(&self, backend: BackendId, change: i64);
+}
+
+/// What keeps the kernel's verifier from walking more paths than matter. Elsewhere it is what it looks like.
+pub trait Loop {
+    /// The same number, of which the verifier then knows nothing: paths that differ in it only are one.
+    #[inline(always)]
+    fn forget(&self, number: usize) -> usize {
+        number
+    }
+
+    /// Calls `step` with 0, 1, … until that says false, or `times` have passed.
+    #[inline(always)]
+    fn repeat(&self, times: u32, mut step: impl FnMut(u32) -> bool) {
+        let mut number = 0;
+        while number < times && step(number) {
+            number += 1;
+        }
+    }
 }
 
 /// How many places a key may stand in: eight pairs of neighbouring lines.
@@ -33,8 +54,8 @@ const fn place(hash: u64, probe: u32, mask: u32) -> u32 {
 
 /// A live entry as it was found.
 #[derive(Clone, Copy)]
-pub struct Found {
-    pub entry: Entry,
+pub struct Found<A> {
+    pub entry: Entry<A>,
     pub word: Word,
     pub index: u32,
 }
@@ -42,14 +63,14 @@ pub struct Found {
 /// How often a step is tried anew when another CPU changed the word meanwhile. Two directions make few steps.
 const CHANGES: u32 = 3;
 
-impl Found {
+impl<A: Address> Found<A> {
     /// Takes a step of the flow's life; false where it is another's entry by now.
     #[inline(always)]
-    pub fn change(&self, step: impl Fn(Word) -> Word) -> bool {
+    pub fn change<M: FlowMemory<A>>(&self, memory: &M, step: impl Fn(Word) -> Word) -> bool {
         let mut word = self.entry.word();
         let mut tried = 0;
         while tried < CHANGES && word.same_tenant(self.word) {
-            if self.entry.swap(word, step(word)) {
+            if swap(memory, &self.entry, word, step(word)) {
                 return true;
             }
             word = self.entry.word();
@@ -59,34 +80,61 @@ impl Found {
     }
 }
 
+/// Changes the word of a live entry, and the count of active flows with it.
 #[inline(always)]
-pub fn find<M: FlowMemory>(memory: &M, key: &FlowKey) -> Option<Found> {
+fn swap<A: Address, M: FlowMemory<A>>(memory: &M, entry: &Entry<A>, old: Word, new: Word) -> bool {
+    if !entry.swap(old, new) {
+        return false;
+    }
+    if old.is_active() != new.is_active() {
+        memory.count_active(old.backend(), if new.is_active() { 1 } else { -1 });
+    }
+    true
+}
+
+/// The first places are looked at without the cost of a `Loop`: most flows stand there.
+const NEAR: u32 = 4;
+
+#[inline(always)]
+pub fn find<A: Address, M: FlowMemory<A>>(memory: &M, key: &FlowKey<A>) -> Option<Found<A>> {
     let hash = key.hash();
     let mut probe = 0;
-    while probe < PROBES {
-        let index = place(hash, probe, memory.mask());
-        let entry = memory.entry(index)?;
-        let word = entry.word();
-        if word.is_live() && word.protocol() == key.protocol && entry.matches(key) {
-            return Some(Found { entry, word, index });
+    while probe < NEAR {
+        let found = look(memory, place(hash, probe, memory.mask()), key);
+        if found.is_some() {
+            return found;
         }
         probe += 1;
     }
-    None
+    let mut at = 0;
+    memory.repeat(PROBES - NEAR, |probe| {
+        at = place(hash, NEAR + probe, memory.mask());
+        look(memory, at, key).is_none()
+    });
+    look(memory, at, key)
+}
+
+#[inline(always)]
+fn look<A: Address, M: FlowMemory<A>>(memory: &M, index: u32, key: &FlowKey<A>) -> Option<Found<A>> {
+    let entry = memory.entry(index)?;
+    let word = entry.word();
+    let found = word.is_live() && word.protocol() == key.protocol && entry.matches(key);
+    found.then_some(Found { entry, word, index })
 }
 
 /// An entry that is ours to write, until `publish` or `abandon`.
+//
+// VERIFIER (6.1): numbers only, since a pointer does not come out of a `Loop` as one.
 #[derive(Clone, Copy)]
 pub struct Claim {
-    entry: Entry,
     word: Word,
     pub index: u32,
 }
 
-pub enum Claimed {
+pub enum Claimed<A> {
     Ours(Claim),
     /// The key is there already, as seen.
-    Taken(Found),
+    Taken(Found<A>),
     /// Another CPU is about to open the same key.
     Busy,
     Full,
@@ -98,79 +146,127 @@ pub enum Claimed {
 /// CPUs that claim for one key each see the other's tag in that second reading, or the later one sees the
 /// earlier one's: at most one goes on, and both may give up, which costs their packets a retry.
 #[inline(always)]
-pub fn claim<M: FlowMemory>(memory: &M, key: &FlowKey) -> Claimed {
+pub fn claim<A: Address, M: FlowMemory<A>>(memory: &M, key: &FlowKey<A>) -> Claimed<A> {
     let hash = key.hash();
-    let Some(claim) = take_free(memory, key, hash) else {
+    let taken = take_free(memory, key, hash).or_else(|| {
+        evict(memory, hash);
+        take_free(memory, key, hash)
+    });
+    let Some(claim) = taken else {
         return Claimed::Full;
     };
-    let mut probe = 0;
-    while probe < PROBES {
+    let mut at = claim.index;
+    let mut busy = false;
+    memory.repeat(PROBES, |probe| {
         let index = place(hash, probe, memory.mask());
-        let Some(entry) = memory.entry(index) else { break };
+        let Some(entry) = memory.entry(index).filter(|_| index != claim.index) else {
+            return true;
+        };
         let word = entry.word();
-        if index != claim.index {
-            if word.is_live() && word.protocol() == key.protocol && entry.matches(key) {
-                claim.abandon();
-                return Claimed::Taken(Found { entry, word, index });
-            }
-            if word.0 << 16 == claim.word.0 << 16 {
-                claim.abandon();
-                return Claimed::Busy;
-            }
+        busy = word.0 << 16 == claim.word.0 << 16;
+        if busy || look(memory, index, key).is_some() {
+            at = index;
         }
-        probe += 1;
+        at == claim.index
+    });
+    if at == claim.index {
+        return Claimed::Ours(claim);
     }
-    Claimed::Ours(claim)
+    claim.abandon(memory);
+    match look(memory, at, key) {
+        Some(found) if !busy => Claimed::Taken(found),
+        _ => Claimed::Busy,
+    }
 }
 
 #[inline(always)]
-fn take_free<M: FlowMemory>(memory: &M, key: &FlowKey, hash: u64) -> Option<Claim> {
-    let mut probe = 0;
-    while probe < PROBES {
+fn take_free<A: Address, M: FlowMemory<A>>(memory: &M, key: &FlowKey<A>, hash: u64) -> Option<Claim> {
+    let mut taken = None;
+    memory.repeat(PROBES, |probe| {
         let index = place(hash, probe, memory.mask());
-        let entry = memory.entry(index)?;
-        let old = entry.word();
-        if old.is(State::Free) {
+        if let Some(entry) = memory.entry(index) {
+            let old = entry.word();
             let word = Word::claimed(old.serial(), key.protocol, hash);
-            if entry.swap(old, word) {
-                return Some(Claim { entry, word, index });
+            if old.is(State::Free) && entry.swap(old, word) {
+                taken = Some(Claim { word, index });
             }
         }
-        probe += 1;
-    }
-    None
+        taken.is_none()
+    });
+    taken
+}
+
+/// Frees a half-open flow that has an entry where the hash may stand: no such flow is worth a new one's place. Each
+/// hash begins at another place, lest the newest be the first to go.
+#[inline(always)]
+fn evict<A: Address, M: FlowMemory<A>>(memory: &M, hash: u64) {
+    memory.repeat(PROBES, |probe| {
+        let index = place(hash, (probe + (hash >> 60) as u32) % PROBES, memory.mask());
+        let Some(entry) = memory.entry(index) else { return true };
+        let word = entry.word();
+        !(word.is(State::HalfOpen) && release(memory, &Found { entry, word, index }))
+    });
 }
 
 impl Claim {
     #[inline(always)]
-    pub fn abandon(&self) {
-        self.entry.swap(self.word, Word::free(self.word.serial()));
+    pub fn abandon<A: Address, M: FlowMemory<A>>(&self, memory: &M) {
+        if let Some(entry) = memory.entry(self.index) {
+            entry.swap(self.word, Word::free(self.word.serial()));
+        }
     }
 
     /// Writes the entry, still invisible to readers.
     #[inline(always)]
-    pub fn fill(&self, key: &FlowKey, rewrite: &Rewrite, partner: u32, now: u32) {
-        // SAFETY: while claimed nobody else writes it, nor believes what is in it.
-        unsafe { self.entry.write(key, rewrite, partner, now) }
+    pub fn fill<A: Address, M: FlowMemory<A>>(
+        &self,
+        memory: &M,
+        (key, answer): (&FlowKey<A>, &FlowKey<A>),
+        next_hop: &NextHop,
+        partner: u32,
+        now: u32,
+    ) {
+        if let Some(entry) = memory.entry(self.index) {
+            // SAFETY: while claimed nobody else writes it, nor believes what is in it.
+            unsafe {
+                entry.write(key, answer, next_hop);
+                entry.write_rest(partner, now);
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub fn set_mtu<A: Address, M: FlowMemory<A>>(&self, memory: &M, mtu: u16) {
+        if let Some(entry) = memory.entry(self.index) {
+            // SAFETY: as in `fill`.
+            unsafe { entry.write_mtu(mtu) }
+        }
     }
 
     /// Makes it live, under a new serial.
     #[inline(always)]
-    pub fn publish(&self, backend: BackendId, marks: u8) -> Found {
+    pub fn publish<A: Address, M: FlowMemory<A>>(&self, memory: &M, backend: BackendId, mode: Mode, marks: u8) {
+        let Some(entry) = memory.entry(self.index) else { return };
         let serial = self.word.serial().wrapping_add(1);
-        let word = Word::live(serial, backend, marks, self.word.protocol(), State::HalfOpen);
-        self.entry.swap(self.word, word);
-        Found {
-            entry: self.entry,
-            word,
-            index: self.index,
+        let word = Word::live(serial, backend, mode, marks, self.word.protocol(), State::HalfOpen);
+        entry.swap(self.word, word);
+        if word.is_active() {
+            memory.count_active(backend, 1);
         }
     }
 }
 
+/// The live entry at `index`.
+#[inline(always)]
+pub fn at<A: Address, M: FlowMemory<A>>(memory: &M, index: u32) -> Option<Found<A>> {
+    let entry = memory.entry(index)?;
+    let word = entry.word();
+    word.is_live().then_some(Found { entry, word, index })
+}
+
 /// The other direction of a live flow, if it is live and names this one.
 #[inline(always)]
-pub fn partner<M: FlowMemory>(memory: &M, of: &Found) -> Option<Found> {
+pub fn partner<A: Address, M: FlowMemory<A>>(memory: &M, of: &Found<A>) -> Option<Found<A>> {
     let index = of.entry.partner() & memory.mask();
     let entry = memory.entry(index)?;
     let word = entry.word();
@@ -183,13 +279,13 @@ pub fn partner<M: FlowMemory>(memory: &M, of: &Found) -> Option<Found> {
 
 /// Frees both directions. False where this direction changed since it was found; then nothing is freed.
 #[inline(always)]
-pub fn release<M: FlowMemory>(memory: &M, flow: &Found) -> bool {
+pub fn release<A: Address, M: FlowMemory<A>>(memory: &M, flow: &Found<A>) -> bool {
     let other = partner(memory, flow);
-    if !flow.entry.swap(flow.word, Word::free(flow.word.serial())) {
+    if !swap(memory, &flow.entry, flow.word, Word::free(flow.word.serial())) {
         return false;
     }
     if let Some(other) = other {
-        other.change(|word| Word::free(word.serial()));
+        other.change(memory, |word| Word::free(word.serial()));
     }
     true
 }

@@ -7,11 +7,22 @@
 extern crate std;
 
 pub mod abi;
+pub mod answer;
+pub mod atomic;
 pub mod checksum;
 pub mod decide;
+pub mod family;
 pub mod flow_table;
+pub mod forward;
+pub mod frame;
+pub mod icmp;
+pub mod lifetime;
 pub mod open;
 pub mod parse;
+pub mod ports;
 pub mod rewrite;
+pub mod stage;
+pub mod steer;
+pub mod unusual;
 pub mod verdict;
 pub mod wire;

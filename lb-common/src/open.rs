@@ -2,23 +2,53 @@
 //!
 //! The entry towards the client goes first, since its key is what has to be free: backend, SNAT address, port.
 
-use crate::abi::{Backend, BackendId, Listen, NextHop, SNAT_PORTS_HIGH, SNAT_PORTS_LOW, ServiceId};
-use crate::checksum::Delta;
-use crate::decide::Tables;
-use crate::flow_table::{Claim, Claimed, FlowKey, Found, Rewrite, State, TO_CLIENT, claim, partner, release};
-use crate::parse::{ETHER_SOURCE, Frame, Parsed};
+use crate::abi::{Backend, BackendId, Listen, Mode, NextHop};
+use crate::decide::{Flows, Tables};
+use crate::family::Address;
+use crate::flow_table::{Claim, Claimed, FlowKey, TO_CLIENT, claim};
+use crate::frame::Frame;
+use crate::parse::{ETHER_SOURCE, Parsed};
+use crate::ports;
+use crate::steer::steer;
 use crate::verdict::Reason;
-use crate::wire::{Be16, Be32};
+use crate::wire::Ip;
 
-/// How many source ports are tried for a new flow.
-const PORT_TRIES: u32 = 16;
-/// Before the port of a flow that is over is taken. What its peers still owe each other would reach the wrong ones.
-const FREE_TRIES: u32 = 12;
-/// In ticks: a second, the last of several retransmissions.
-const SILENCE: u32 = 8;
+/// What is known of a flow before it is in the table. It is handed from stage to stage, and does not fit a stack.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opening<A> {
+    /// The client's first packet.
+    pub parsed: Parsed<A>,
+    pub hash: u64,
+    pub backend: BackendId,
+    /// Of the way to the backend where the packet is too big for it, else 0.
+    pub mtu: u16,
+    /// Of the backend's packets.
+    pub reply: FlowKey<A>,
+    /// Towards the client.
+    pub back: NextHop,
+}
 
+/// Memory for one `Opening`, of whoever opens a flow just now and of nobody else.
+pub trait Scratch<A> {
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "each stage asks once, and a CPU has one packet in hand"
+    )]
+    fn opening(&self) -> Option<&mut Opening<A>>;
+}
+
+/// Opens the flow of `opening.parsed`, and tells where its entry is.
+//
+// VERIFIER (6.1): does not follow a pointer through a `Result`.
 #[inline(always)]
-pub fn open<F: Frame, T: Tables>(frame: &F, tables: &T, parsed: &Parsed, ingress: u32) -> Result<Found, Reason> {
+pub fn open<F: Frame, A: Address, T: Tables + Flows<A>>(
+    frame: &F,
+    tables: &T,
+    opening: &mut Opening<A>,
+    ingress: u32,
+) -> Result<u32, Reason> {
+    let parsed = &opening.parsed;
     let key = &parsed.key;
     let service = tables.listen(&listen_of(key)).ok_or(Reason::NotOurs)?;
     if !parsed.opens() {
@@ -31,7 +61,7 @@ pub fn open<F: Frame, T: Tables>(frame: &F, tables: &T, parsed: &Parsed, ingress
         return Err(Reason::TtlExpired);
     }
     let hash = key.hash();
-    let id = tables.slot(service.id as ServiceId, hash).ok_or(Reason::NoBackend)?;
+    let id = steer(tables, &service, key, hash).ok_or(Reason::NoBackend)?;
     let backend = tables
         .backend(id)
         .filter(|backend| backend.fingerprint != 0)
@@ -39,58 +69,98 @@ pub fn open<F: Frame, T: Tables>(frame: &F, tables: &T, parsed: &Parsed, ingress
     if !backend.next_hop.is_known() {
         return Err(Reason::NextHopUnknown);
     }
-    let back = way_back(frame, tables, key.source, ingress).ok_or(Reason::NextHopUnknown)?;
-
-    let (to_client, reply) = claim_port(tables, key, backend, hash)?;
-    let to_backend = match claim(tables, key) {
-        Claimed::Ours(claim) => claim,
-        other => {
-            to_client.abandon();
-            return Err(if matches!(other, Claimed::Full) {
-                Reason::FlowTableFull
-            } else {
-                Reason::FlowRace
-            });
-        }
+    opening.reply = FlowKey {
+        source: A::from_ip(&backend.address),
+        destination: A::default(),
+        source_port: backend.port,
+        destination_port: key.source_port,
+        protocol: key.protocol,
     };
-    Ok(publish(
-        tables,
-        key,
-        &reply,
-        to_backend,
-        to_client,
-        (id, backend),
-        &back,
-    ))
+    (opening.hash, opening.backend) = (hash, id);
+    let mode = Mode::of(service.mode);
+    if mode != Mode::Nat {
+        return enter_one_way(tables, opening, backend, mode);
+    }
+    opening.back = way_back(frame, tables, &key.source.ip(), ingress).ok_or(Reason::NextHopUnknown)?;
+    let to_client = ports::claim_port(tables, opening, backend)?;
+    enter(tables, opening, backend, &to_client)
 }
 
-/// The backend that a new flow of this key would get now.
-#[inline(always)]
-pub fn chosen<T: Tables>(tables: &T, key: &FlowKey) -> Option<BackendId> {
-    let service = tables.listen(&listen_of(key))?;
-    tables.slot(service.id as ServiceId, key.hash())
+/// Puts both directions into the table.
+///
+/// A function of its own in the kernel too, as is `claim_port`: its stack is short.
+#[inline(never)]
+fn enter<A: Address, T: Tables + Flows<A>>(
+    tables: &T,
+    opening: &Opening<A>,
+    backend: &Backend,
+    to_client: &Claim,
+) -> Result<u32, Reason> {
+    let (key, reply) = (&opening.parsed.key, &opening.reply);
+    let to_backend = claimed(claim(tables, key)).inspect_err(|_| to_client.abandon::<A, _>(tables))?;
+    let now = tables.now();
+    to_client.fill(tables, (reply, key), &opening.back, to_backend.index, now);
+    to_backend.fill(tables, (key, reply), &backend.next_hop, to_client.index, now);
+    to_client.publish::<A, _>(tables, opening.backend, Mode::Nat, TO_CLIENT);
+    tables.count_new_flow(opening.backend);
+    to_backend.publish::<A, _>(tables, opening.backend, Mode::Nat, 0);
+    Ok(to_backend.index)
+}
+
+/// The backend answers the client itself: there is one direction only.
+#[inline(never)]
+fn enter_one_way<A: Address, T: Tables + Flows<A>>(
+    tables: &T,
+    opening: &mut Opening<A>,
+    backend: &Backend,
+    mode: Mode,
+) -> Result<u32, Reason> {
+    // Several sources spread the packets over the queues of the backend's network card.
+    if let Some(source) = ports::source(backend, opening.hash as u32) {
+        opening.reply.destination = source;
+    }
+    opening.mtu = if backend.mtu > u16::MAX as u32 {
+        u16::MAX
+    } else {
+        backend.mtu as u16
+    };
+    let (key, reply) = (&opening.parsed.key, &opening.reply);
+    let claim = claimed(claim(tables, key))?;
+    claim.fill(tables, (key, reply), &backend.next_hop, claim.index, tables.now());
+    claim.set_mtu::<A, _>(tables, opening.mtu);
+    tables.count_new_flow(opening.backend);
+    claim.publish::<A, _>(tables, opening.backend, mode, 0);
+    Ok(claim.index)
 }
 
 #[inline(always)]
-const fn listen_of(key: &FlowKey) -> Listen {
+fn claimed<A>(claimed: Claimed<A>) -> Result<Claim, Reason> {
+    match claimed {
+        Claimed::Ours(claim) => Ok(claim),
+        Claimed::Full => Err(Reason::FlowTableFull),
+        Claimed::Taken(_) | Claimed::Busy => Err(Reason::FlowRace),
+    }
+}
+
+#[inline(always)]
+pub fn listen_of<A: Address>(key: &FlowKey<A>) -> Listen {
     Listen {
-        address: key.destination,
+        address: key.destination.ip(),
         port: key.destination_port,
         protocol: key.protocol,
         unused: 0,
     }
 }
 
-/// Sources that cannot be a client's: 0/8, 127/8, multicast and beyond, and the listen address itself.
+/// Sources that cannot be a client's; the listen address itself is one.
 #[inline(always)]
-const fn is_martian(key: &FlowKey) -> bool {
-    let first = key.source.get() >> 24;
-    first == 0 || first == 127 || first >= 224 || key.source.be == key.destination.be
+fn is_martian<A: Address>(key: &FlowKey<A>) -> bool {
+    key.source.is_martian() || key.source.difference(&key.destination) == 0
 }
 
 /// An on-link client is its own next hop, and the frame in hand came from it.
 #[inline(always)]
-fn way_back<F: Frame, T: Tables>(frame: &F, tables: &T, client: Be32, ingress: u32) -> Option<NextHop> {
+fn way_back<F: Frame, T: Tables>(frame: &F, tables: &T, client: &Ip, ingress: u32) -> Option<NextHop> {
     let route = tables.route(client)?;
     let mut back = route.next_hop;
     if route.on_link != 0 {
@@ -106,106 +176,4 @@ fn way_back<F: Frame, T: Tables>(frame: &F, tables: &T, client: Be32, ingress: u
         back.ether = back.ether.towards([a[0], a[1], b[0], b[1], c[0], c[1]]);
     }
     back.is_known().then_some(back)
-}
-
-/// Claims the reply's entry under the client's own port or the next free one after a place that its key decides,
-/// so that a client which comes again from one port keeps meeting the same port of ours.
-#[inline(always)]
-fn claim_port<T: Tables>(tables: &T, key: &FlowKey, backend: &Backend, hash: u64) -> Result<(Claim, FlowKey), Reason> {
-    let mut port = if is_snat_port(key.source_port.get()) {
-        key.source_port
-    } else {
-        snat_port(hash as u32)
-    };
-    let mut tried = 0;
-    let mut blocked = Reason::SnatPortsExhausted;
-    while tried < PORT_TRIES {
-        let reply = FlowKey {
-            source: backend.address,
-            destination: backend.snat,
-            source_port: backend.port,
-            destination_port: port,
-            protocol: key.protocol,
-        };
-        match claim(tables, &reply) {
-            Claimed::Ours(claim) => return Ok((claim, reply)),
-            // Rather than to be refused, the port of a flow that is over and that both sides are silent about.
-            Claimed::Taken(old) if tried >= FREE_TRIES && is_silent(tables, &old) && release(tables, &old) => {}
-            Claimed::Taken(_) | Claimed::Busy => port = snat_port((hash as u32).wrapping_add((tried + 1) * 4099)),
-            Claimed::Full => {
-                blocked = Reason::FlowTableFull;
-                port = snat_port((hash as u32).wrapping_add((tried + 1) * 4099));
-            }
-        }
-        tried += 1;
-    }
-    Err(blocked)
-}
-
-#[inline(always)]
-fn is_silent<T: Tables>(tables: &T, flow: &Found) -> bool {
-    let quiet = |flow: &Found| tables.now().wrapping_sub(flow.entry.last_seen()) >= SILENCE;
-    flow.word.is(State::Closing) && quiet(flow) && partner(tables, flow).is_none_or(|other| quiet(&other))
-}
-
-const LOW_COUNT: u32 = (SNAT_PORTS_LOW.1 - SNAT_PORTS_LOW.0) as u32 + 1;
-const HIGH_COUNT: u32 = (SNAT_PORTS_HIGH.1 - SNAT_PORTS_HIGH.0) as u32 + 1;
-
-#[inline(always)]
-const fn is_snat_port(port: u16) -> bool {
-    port >= SNAT_PORTS_LOW.0 && port <= SNAT_PORTS_LOW.1 || port >= SNAT_PORTS_HIGH.0
-}
-
-/// Numbers all source ports round and round.
-#[inline(always)]
-const fn snat_port(number: u32) -> Be16 {
-    let n = number % (LOW_COUNT + HIGH_COUNT);
-    Be16::new(if n < LOW_COUNT {
-        SNAT_PORTS_LOW.0 + n as u16
-    } else {
-        SNAT_PORTS_HIGH.0 + (n - LOW_COUNT) as u16
-    })
-}
-
-#[inline(always)]
-fn publish<T: Tables>(
-    tables: &T,
-    key: &FlowKey,
-    reply: &FlowKey,
-    to_backend: Claim,
-    to_client: Claim,
-    (id, backend): (BackendId, &Backend),
-    back: &NextHop,
-) -> Found {
-    let now = tables.now();
-    to_client.fill(reply, &rewrite_between(reply, key, back), to_backend.index, now);
-    to_backend.fill(
-        key,
-        &rewrite_between(key, reply, &backend.next_hop),
-        to_client.index,
-        now,
-    );
-    to_client.publish(id, TO_CLIENT);
-    tables.count_new_flow(id);
-    to_backend.publish(id, 0)
-}
-
-/// What turns a packet of one direction into one that the other direction answers.
-#[inline(always)]
-fn rewrite_between(from: &FlowKey, answer: &FlowKey, next_hop: &NextHop) -> Rewrite {
-    let addresses = Delta::NONE
-        .replace32(from.source.be, answer.destination.be)
-        .replace32(from.destination.be, answer.source.be);
-    let ports = addresses
-        .replace16(from.source_port.be, answer.destination_port.be)
-        .replace16(from.destination_port.be, answer.source_port.be);
-    Rewrite {
-        source: answer.destination,
-        destination: answer.source,
-        source_port: answer.destination_port,
-        destination_port: answer.source_port,
-        next_hop: *next_hop,
-        ip_delta: addresses.plus(Delta::TTL_DECREMENT).fold(),
-        l4_delta: ports.fold(),
-    }
 }

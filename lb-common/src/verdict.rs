@@ -21,24 +21,30 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Passed: another EtherType (ARP, IPv6, VLAN …).
-    NotIpv4 = "not_ipv4",
+    /// Passed: another EtherType (ARP, LLDP …).
+    NotIp = "not_ip",
     /// Passed: cut short or lying about its lengths; the host's stack knows what to do with it.
     Malformed = "malformed",
-    /// Passed: an IP protocol other than TCP and UDP (ICMP, VRRP, IGMP …).
+    /// Passed: an IP protocol other than TCP and UDP, and no ICMP error (VRRP, echo, ND …).
     OtherProtocol = "other_protocol",
-    /// Passed: a fragment; ports are in the first one only.
+    /// Passed: a fragment of a packet whose first one was not seen.
     Fragment = "fragment",
+    /// Passed: an ICMP error about a packet that belongs to no flow of ours.
+    IcmpUnknown = "icmp_unknown",
     /// Passed: no flow of ours and no service listens there.
     NotOurs = "not_ours",
     /// Passed: for a service, but neither part of a known flow nor a clean SYN; the host answers it with RST.
     UnknownFlow = "unknown_flow",
+    /// Passed: the program that would have gone on is not loaded.
+    StageMissing = "stage_missing",
     /// Dropped: its time to live ends here.
     TtlExpired = "ttl_expired",
     /// Dropped: a source address that cannot be a client (ours, multicast, broadcast, loopback, zero).
     Martian = "martian",
-    /// Dropped: the service has no backend that may take new flows.
+    /// Refused: the service has no backend that may take new flows.
     NoBackend = "no_backend",
+    /// Answered, or dropped: larger than what the way to the backend takes.
+    TooBig = "too_big",
     /// Dropped: no neighbour known (yet) towards the backend or back to the client.
     NextHopUnknown = "next_hop_unknown",
     /// Dropped: no free source port towards the backend was found.
@@ -57,7 +63,7 @@ impl Reason {
     /// Passed to the host's stack, else dropped.
     #[inline(always)]
     pub const fn passes(self) -> bool {
-        (self as u32) <= (Self::UnknownFlow as u32)
+        (self as u32) <= (Self::StageMissing as u32)
     }
 }
 
@@ -67,7 +73,7 @@ mod tests {
 
     #[test]
     fn passes_end_where_drops_begin() {
-        assert!(Reason::UnknownFlow.passes());
+        assert!(Reason::StageMissing.passes());
         assert!(!Reason::TtlExpired.passes());
     }
 }

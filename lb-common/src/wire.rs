@@ -3,7 +3,7 @@
 //! Integers and not byte arrays, so that the BPF compiler may load them whole (their alignment allows it).
 
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 #[repr(transparent)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +65,71 @@ impl fmt::Debug for Be32 {
     }
 }
 
+/// An address of either family: IPv4 stands as `::ffff:a.b.c.d`, as IPv6 sockets write it.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ip {
+    /// In memory order.
+    pub words: [u32; 4],
+}
+
+/// How many leading bits of an `Ip` say that it is IPv4.
+pub const IPV4_PREFIX: u32 = 96;
+
+impl Ip {
+    pub const UNSPECIFIED: Self = Self { words: [0; 4] };
+
+    #[inline(always)]
+    pub const fn is_ipv4(&self) -> bool {
+        (self.words[0] | self.words[1] | (self.words[2] ^ 0xffff_u32.to_be())) == 0
+    }
+
+    /// Of an IPv4 address.
+    #[inline(always)]
+    pub const fn last(&self) -> Be32 {
+        Be32 { be: self.words[3] }
+    }
+}
+
+impl From<Be32> for Ip {
+    #[inline(always)]
+    fn from(address: Be32) -> Self {
+        Self {
+            words: [0, 0, 0xffff_u32.to_be(), address.be],
+        }
+    }
+}
+
+impl From<IpAddr> for Ip {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Be32::from(address).into(),
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                Self {
+                    words: [bits >> 96, bits >> 64, bits >> 32, bits].map(|word| (word as u32).to_be()),
+                }
+            }
+        }
+    }
+}
+
+impl From<Ip> for IpAddr {
+    fn from(address: Ip) -> Self {
+        if address.is_ipv4() {
+            return Self::V4(address.last().into());
+        }
+        let [a, b, c, d] = address.words.map(|word| u128::from(u32::from_be(word)));
+        Self::V6(Ipv6Addr::from_bits(a << 96 | b << 64 | c << 32 | d))
+    }
+}
+
+impl fmt::Debug for Ip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        IpAddr::from(*self).fmt(f)
+    }
+}
+
 /// The first twelve bytes of a frame, destination and source address, as three words in memory order.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,6 +187,16 @@ mod tests {
         let bytes: [[u8; 4]; 3] = ether.words.map(u32::to_ne_bytes);
         assert_eq!(bytes.concat(), (1..=12).collect::<Vec<u8>>());
         assert_eq!(ether.towards([9; 6]), Ether::new([9; 6], [7, 8, 9, 10, 11, 12]));
+    }
+
+    #[test]
+    fn both_families_convert_and_back() {
+        for text in ["198.18.0.100", "2001:db8::1:2", "::", "0.0.0.0"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(IpAddr::from(Ip::from(address)), address);
+        }
+        let octets: [[u8; 4]; 4] = Ip::from(IpAddr::from([1, 2, 3, 4])).words.map(u32::to_ne_bytes);
+        assert_eq!(octets.concat(), Ipv4Addr::new(1, 2, 3, 4).to_ipv6_mapped().octets());
     }
 
     #[test]

@@ -1,47 +1,72 @@
 //! The frame as the driver gives it: all raw packet pointers and their bounds checks.
 
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
-use lb_common::parse::{Field, Frame};
+use lb_common::frame::Frame;
 
-pub struct Packet {
+pub struct Packet<'a> {
+    ctx: &'a XdpContext,
     start: usize,
     end: usize,
 }
 
-impl Packet {
+impl<'a> Packet<'a> {
     #[inline(always)]
-    pub fn new(ctx: &XdpContext) -> Self {
+    pub fn new(ctx: &'a XdpContext) -> Self {
         Self {
+            ctx,
             start: ctx.data(),
             end: ctx.data_end(),
         }
     }
 
-    /// VERIFIER (6.18): follows the comparison only in this form, address plus size against the end.
+    /// After the frame was resized, which makes all older pointers worthless.
     #[inline(always)]
-    fn field<T: Field>(&self, at: usize) -> Option<*mut T> {
-        let field = self.start + at;
-        (field + size_of::<T>() <= self.end).then_some(field as *mut T)
+    fn resized(&mut self, result: i64) -> Option<()> {
+        *self = Self::new(self.ctx);
+        (result == 0).then_some(())
     }
 }
 
-impl Frame for Packet {
+impl Frame for Packet<'_> {
     #[inline(always)]
     fn length(&self) -> usize {
-        self.end - self.start
+        unknown(self.end) - self.start
     }
 
-    // A field may lie at an odd multiple of two. The kernels we run on allow that for packet memory (x86-64,
-    // arm64), and a load that claims less alignment is compiled to one load for each byte.
+    /// VERIFIER (6.18): follows the comparison only in this form, address plus size against the end.
     #[inline(always)]
-    fn read<T: Field>(&self, at: usize) -> Option<T> {
-        // SAFETY: within the frame; any bytes are a `Field`.
-        self.field(at).map(|field| unsafe { *field })
+    fn bytes(&self, at: usize, length: usize) -> Option<*mut u8> {
+        let start = self.start + at;
+        (start + length <= unknown(self.end)).then_some(start as *mut u8)
     }
 
     #[inline(always)]
-    fn write<T: Field>(&mut self, at: usize, value: T) -> Option<()> {
-        // SAFETY: within the frame, which is ours until the program returns.
-        self.field(at).map(|field| unsafe { *field = value })
+    fn truncate(&mut self, length: usize) -> Option<()> {
+        // SAFETY: the kernel refuses what the frame has no room for.
+        let result = unsafe {
+            let by = length as i64 - bpf_xdp_get_buff_len(self.ctx.ctx) as i64;
+            bpf_xdp_adjust_tail(self.ctx.ctx, by as i32)
+        };
+        self.resized(result)
     }
+
+    #[inline(always)]
+    fn grow_front(&mut self, bytes: usize) -> Option<()> {
+        // SAFETY: as above.
+        let result = unsafe { bpf_xdp_adjust_head(self.ctx.ctx, -(bytes as i32)) };
+        self.resized(result)
+    }
+}
+
+/// The same. VERIFIER (6.18): the compiler must not leave out a comparison that follows from an earlier one, since for
+/// the verifier it may not follow.
+#[inline(always)]
+fn unknown(#[allow(unused_mut)] mut end: usize) -> usize {
+    // SAFETY: a register is copied to itself; no instruction at all would upset the line numbers.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) end, options(nomem, nostack, preserves_flags));
+    }
+    end
 }

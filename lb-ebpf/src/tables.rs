@@ -1,49 +1,171 @@
 //! The maps, and looking things up in them. The daemon resizes `FLOWS` when it creates it.
 
+use core::ffi::{c_long, c_void};
+
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie};
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::macros::btf_map;
+use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
-    Backend, BackendId, FLOW_FLAGS, Listen, MAX_BACKENDS, MAX_LISTENS, MAX_ROUTES, MAX_SERVICES, MAX_SLOTS, Route,
-    SLOT_COUNT_CELL, SLOT_FLAGS, Service, ServiceId, slot_of,
+    Backend, BackendId, FLOW_FLAGS, FragmentKey, Listen, MAX_BACKENDS, MAX_FRAGMENTED, MAX_LISTENS, MAX_ROUTES,
+    MAX_SERVICES, MAX_SLOT_CELLS, Ports, Route, SLOT_COUNT_CELL, SLOT_FLAGS, Service, ServiceId, slot_cell, slot_in,
 };
+use lb_common::atomic;
 use lb_common::decide::Tables;
-use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, TICK_SHIFT};
-use lb_common::wire::Be32;
+use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Loop, TICK_SHIFT};
+use lb_common::open::{Opening, Scratch};
+use lb_common::stage::Stage;
+use lb_common::wire::{Be32, Ip};
 
 use crate::count;
 
 #[btf_map]
 static SERVICES: HashMap<Listen, Service, { MAX_LISTENS as usize }> = HashMap::new();
 #[btf_map]
-static SLOTS: ArrayOfMaps<Array<u64, { MAX_SLOTS as usize }, { SLOT_FLAGS as usize }>, { MAX_SERVICES as usize }> =
+static SLOTS: ArrayOfMaps<Array<u64, { MAX_SLOT_CELLS as usize }, { SLOT_FLAGS as usize }>, { MAX_SERVICES as usize }> =
     ArrayOfMaps::new();
 #[btf_map]
 static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
 #[btf_map]
-static ROUTES: LpmTrie<Be32, Route, { MAX_ROUTES as usize }> = LpmTrie::new();
+static ROUTES: LpmTrie<Ip, Route, { MAX_ROUTES as usize }> = LpmTrie::new();
+/// Of IPv4.
 #[btf_map]
-static FLOWS: Array<FlowEntry, 1024, { FLOW_FLAGS as usize }> = Array::new();
+static FLOWS: Array<FlowEntry<Be32>, 1024, { FLOW_FLAGS as usize }> = Array::new();
+/// Of IPv6.
+#[btf_map]
+static FLOWS6: Array<FlowEntry<Ip>, 1024, { FLOW_FLAGS as usize }> = Array::new();
 
-/// Entries of `FLOWS` less one. Set at load; the verifier then knows it as a constant.
+/// See `Loop::forget`.
+#[btf_map]
+static FORGOTTEN: PerCpuArray<u64, 1> = PerCpuArray::new();
+/// In ticks, by `BackendId`.
+#[btf_map]
+static EXHAUSTED: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
+#[btf_map]
+static OPENING: PerCpuArray<Opening<Be32>, 1> = PerCpuArray::new();
+#[btf_map]
+static OPENING6: PerCpuArray<Opening<Ip>, 1> = PerCpuArray::new();
+/// By `BackendId`; the daemon, which ends flows too, shares the memory.
+#[btf_map]
+static ACTIVE: Array<u64, { MAX_BACKENDS as usize }, { FLOW_FLAGS as usize }> = Array::new();
+/// By `ServiceId`.
+#[btf_map]
+static TURNS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
+#[btf_map]
+static FRAGMENTS: LruHashMap<FragmentKey, Ports, { MAX_FRAGMENTED as usize }> = LruHashMap::new();
+/// The programs of `Stage`.
+#[btf_map]
+static STAGES: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();
+
+/// Entries of `FLOWS`, and of `FLOWS6`, less one. Set at load; the verifier then knows it as a constant.
 #[unsafe(no_mangle)]
 static FLOW_MASK: u32 = 1023;
 
 pub struct Maps;
 
-impl FlowMemory for Maps {
+/// Comes back only where the stage is missing.
+#[inline(always)]
+pub fn run(ctx: &XdpContext, stage: Stage) {
+    // SAFETY: nothing on the stack has to be dropped.
+    unsafe { STAGES.tail_call(ctx, stage as u32) }
+}
+
+#[inline(always)]
+fn flow_mask() -> u32 {
+    // SAFETY: a static; volatile because the loader puts another value into the object.
+    unsafe { (&raw const FLOW_MASK).read_volatile() }
+}
+
+#[inline(always)]
+fn count_active(backend: BackendId, change: i64) {
+    if let Some(count) = ACTIVE.get_ptr_mut(u32::from(backend)) {
+        // SAFETY: an element of a map, which others change by atomics only.
+        unsafe { atomic::add(count, change as u64) };
+    }
+}
+
+impl FlowMemory<Be32> for Maps {
     #[inline(always)]
     fn mask(&self) -> u32 {
-        // SAFETY: a static; volatile because the loader puts another value into the object.
-        unsafe { (&raw const FLOW_MASK).read_volatile() }
+        flow_mask()
     }
 
     #[inline(always)]
-    fn entry(&self, index: u32) -> Option<Entry> {
+    fn entry(&self, index: u32) -> Option<Entry<Be32>> {
         // SAFETY: an element of the flow table, which lives as long as the program.
         FLOWS.get_ptr_mut(index).map(|entry| unsafe { Entry::new(entry) })
     }
+
+    #[inline(always)]
+    fn count_active(&self, backend: BackendId, change: i64) {
+        count_active(backend, change);
+    }
+}
+
+impl FlowMemory<Ip> for Maps {
+    #[inline(always)]
+    fn mask(&self) -> u32 {
+        flow_mask()
+    }
+
+    #[inline(always)]
+    fn entry(&self, index: u32) -> Option<Entry<Ip>> {
+        // SAFETY: as above.
+        FLOWS6.get_ptr_mut(index).map(|entry| unsafe { Entry::new(entry) })
+    }
+
+    #[inline(always)]
+    fn count_active(&self, backend: BackendId, change: i64) {
+        count_active(backend, change);
+    }
+}
+
+impl Scratch<Be32> for Maps {
+    #[inline(always)]
+    fn opening(&self) -> Option<&mut Opening<Be32>> {
+        // SAFETY: this CPU's own, and the program is not preempted by itself.
+        OPENING.get_ptr_mut(0).map(|opening| unsafe { &mut *opening })
+    }
+}
+
+impl Scratch<Ip> for Maps {
+    #[inline(always)]
+    fn opening(&self) -> Option<&mut Opening<Ip>> {
+        // SAFETY: as above.
+        OPENING6.get_ptr_mut(0).map(|opening| unsafe { &mut *opening })
+    }
+}
+
+impl Loop for Maps {
+    #[inline(always)]
+    fn forget(&self, number: usize) -> usize {
+        let Some(place) = FORGOTTEN.get_ptr_mut(0) else {
+            return 0;
+        };
+        // SAFETY: this CPU's own, and the program is not preempted by itself.
+        unsafe {
+            place.write_volatile(number as u64);
+            place.read_volatile() as usize
+        }
+    }
+
+    #[inline(always)]
+    fn repeat(&self, times: u32, mut step: impl FnMut(u32) -> bool) {
+        // SAFETY: the callback is for this closure, which lives until the helper returns.
+        unsafe { loop_with(times, &mut step) };
+    }
+}
+
+#[inline(always)]
+unsafe fn loop_with<F: FnMut(u32) -> bool>(times: u32, step: &mut F) {
+    unsafe extern "C" fn callback<F: FnMut(u32) -> bool>(number: u64, step: *mut c_void) -> c_long {
+        // SAFETY: by `loop_with`.
+        let go_on = unsafe { (*step.cast::<F>())(number as u32) };
+        c_long::from(!go_on)
+    }
+    // SAFETY: the caller's.
+    unsafe { bpf_loop(times, callback::<F> as *mut c_void, (&raw mut *step).cast(), 0) };
 }
 
 impl Tables for Maps {
@@ -54,11 +176,46 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn slot(&self, service: ServiceId, hash: u64) -> Option<BackendId> {
+    fn slot_count(&self, service: ServiceId) -> Option<u64> {
+        SLOTS.get(u32::from(service))?.get(SLOT_COUNT_CELL).copied()
+    }
+
+    #[inline(always)]
+    fn slot(&self, service: ServiceId, number: u64) -> Option<BackendId> {
         let table = SLOTS.get(u32::from(service))?;
-        let count = *table.get(SLOT_COUNT_CELL)?;
-        let slot = slot_of(hash, count) as u32;
-        table.get(SLOT_COUNT_CELL + 1 + slot).map(|id| *id as BackendId)
+        table.get(slot_cell(number)).map(|cell| slot_in(*cell, number))
+    }
+
+    #[inline(always)]
+    fn turn(&self, service: ServiceId) -> u64 {
+        let Some(turn) = TURNS.get_ptr_mut(u32::from(service)) else {
+            return 0;
+        };
+        // SAFETY: as above. Two that read the same number take the same slot, which is no harm.
+        unsafe {
+            atomic::add(turn, 1);
+            atomic::load(turn)
+        }
+    }
+
+    #[inline(always)]
+    fn active_flows(&self, id: BackendId) -> u64 {
+        // SAFETY: as above.
+        ACTIVE
+            .get_ptr_mut(u32::from(id))
+            .map_or(0, |count| unsafe { atomic::load(count) })
+    }
+
+    #[inline(always)]
+    fn remember(&self, key: &FragmentKey, ports: &Ports) {
+        // A table that takes no more forgets: the later fragments are counted then.
+        let _full = FRAGMENTS.insert(key, ports, 0);
+    }
+
+    #[inline(always)]
+    fn recall(&self, key: &FragmentKey) -> Option<Ports> {
+        // SAFETY: copied out at once.
+        unsafe { FRAGMENTS.get(key).copied() }
     }
 
     #[inline(always)]
@@ -67,8 +224,21 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn route(&self, address: Be32) -> Option<Route> {
-        ROUTES.get(&Key::new(32, address)).copied()
+    fn exhausted_at(&self, id: BackendId) -> u32 {
+        EXHAUSTED.get(u32::from(id)).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn note_exhausted(&self, id: BackendId, now: u32) {
+        if let Some(tick) = EXHAUSTED.get_ptr_mut(u32::from(id)) {
+            // SAFETY: a u32 of its own; of several CPUs that write it, any one is right.
+            unsafe { tick.write_volatile(now) };
+        }
+    }
+
+    #[inline(always)]
+    fn route(&self, address: &Ip) -> Option<Route> {
+        ROUTES.get(&Key::new(128, *address)).copied()
     }
 
     #[inline(always)]

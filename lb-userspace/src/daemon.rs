@@ -129,18 +129,15 @@ impl Daemon {
     /// Makes the kernel what the world wants it to be, as far as it lets us.
     fn act(&mut self) {
         let desired = desired(&self.world);
-        let (mut programs_moved, mut ways_moved) = (false, false);
+        let ways_move = !self.actual.same_ways(&desired);
+        let mut programs_moved = false;
         let failures = plan::carry_out(&mut self.actual, &desired, |action| {
             programs_moved |= matches!(action, Action::Attach(..) | Action::Detach(_));
-            ways_moved |= matches!(
-                action,
-                Action::PutRoute(..) | Action::RemoveRoute(_) | Action::PutBackend(..)
-            );
             self.kernel.apply(action).map_err(|error| format!("{error:#}"))?;
             self.sightings.taken(action);
             Ok::<_, String>(())
         });
-        if ways_moved {
+        if ways_move {
             self.kernel.flows().repoint(&self.actual);
         }
         if programs_moved {

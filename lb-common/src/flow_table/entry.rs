@@ -7,63 +7,71 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use super::key::FlowKey;
 use super::word::Word;
 use crate::abi::NextHop;
-use crate::wire::{Be16, Be32};
+use crate::atomic;
+use crate::checksum::Delta;
+use crate::family::Address;
+use crate::wire::{Be16, Be32, Ip};
 
 /// What becomes of a packet of the flow: every value is final, nothing is looked up.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rewrite {
-    pub source: Be32,
-    pub destination: Be32,
+pub struct Rewrite<A> {
+    pub source: A,
+    pub destination: A,
     pub source_port: Be16,
     pub destination_port: Be16,
     pub next_hop: NextHop,
     pub ip_delta: u16,
+    /// Of `Mode::DsrIpip`, which touches no checksum, the longest packet that the way to the backend takes.
     pub l4_delta: u16,
 }
 
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct FlowEntry {
+pub struct FlowEntry<A> {
     pub word: u64,
-    pub source: Be32,
-    pub destination: Be32,
+    pub source: A,
+    pub destination: A,
     pub source_port: Be16,
     pub destination_port: Be16,
-    pub rewrite: Rewrite,
+    pub rewrite: Rewrite<A>,
     /// In ticks.
     pub last_seen: u32,
     /// Index of the other direction's entry.
     pub partner: u32,
-    pub unused: u32,
+    /// The last TCP acknowledgment number of this direction: what its sender expects next.
+    pub acknowledged: u32,
 }
 
-const _: () = assert!(size_of::<FlowEntry>() == 64 && align_of::<FlowEntry>() == 64);
+const _: () = {
+    assert!(size_of::<FlowEntry<Be32>>() == 64 && align_of::<FlowEntry<Be32>>() == 64);
+    assert!(size_of::<FlowEntry<Ip>>() == 128 && align_of::<FlowEntry<Ip>>() == 64);
+};
 
 /// The clock of `last_seen`: 2^27 ns, about an eighth of a second, of CLOCK_MONOTONIC.
 pub const TICK_SHIFT: u32 = 27;
 
 /// An entry in memory that others may read and change at the same time.
 #[derive(Clone, Copy)]
-pub struct Entry {
-    at: *mut FlowEntry,
+pub struct Entry<A> {
+    at: *mut FlowEntry<A>,
 }
 
 // SAFETY: all sharing goes through the word, as the protocol says.
-unsafe impl Send for Entry {}
+unsafe impl<A: Send> Send for Entry<A> {}
 // SAFETY: as above.
-unsafe impl Sync for Entry {}
+unsafe impl<A: Sync> Sync for Entry<A> {}
 
-impl Entry {
+impl<A: Address> Entry<A> {
     /// # Safety
     /// `at` points to an entry of a flow table that outlives this value.
     #[inline(always)]
-    pub const unsafe fn new(at: *mut FlowEntry) -> Self {
+    pub const unsafe fn new(at: *mut FlowEntry<A>) -> Self {
         Self { at }
     }
 
     #[inline(always)]
-    fn entry(&self) -> &FlowEntry {
+    fn entry(&self) -> &FlowEntry<A> {
         // SAFETY: by `new`. Fields other than the word may change under a reader, who finds out by the word.
         unsafe { &*self.at }
     }
@@ -88,15 +96,15 @@ impl Entry {
     }
 
     #[inline(always)]
-    pub fn matches(&self, key: &FlowKey) -> bool {
+    pub fn matches(&self, key: &FlowKey<A>) -> bool {
         let entry = self.entry();
         // One expression without branches: chained comparisons become a call to memcmp.
         let ports = (entry.source_port.be ^ key.source_port.be) | (entry.destination_port.be ^ key.destination_port.be);
-        (entry.source.be ^ key.source.be) | (entry.destination.be ^ key.destination.be) | ports as u32 == 0
+        entry.source.difference(&key.source) | entry.destination.difference(&key.destination) | ports as u32 == 0
     }
 
     #[inline(always)]
-    pub fn key(&self, protocol: u8) -> FlowKey {
+    pub fn key(&self, protocol: u8) -> FlowKey<A> {
         let FlowEntry {
             source,
             destination,
@@ -114,7 +122,7 @@ impl Entry {
     }
 
     #[inline(always)]
-    pub fn rewrite(&self) -> &Rewrite {
+    pub fn rewrite(&self) -> &Rewrite<A> {
         &self.entry().rewrite
     }
 
@@ -137,60 +145,70 @@ impl Entry {
         }
     }
 
-    /// Writes all but the word.
+    #[inline(always)]
+    pub fn acknowledged(&self) -> u32 {
+        self.entry().acknowledged
+    }
+
+    /// Written only when it changes, as by `touch`.
+    #[inline(always)]
+    pub fn acknowledge(&self, number: u32) {
+        if self.entry().acknowledged != number {
+            // SAFETY: by `new`; a u32 of its own, where a lost race leaves an older number.
+            unsafe { (&raw mut (*self.at).acknowledged).write_volatile(number) }
+        }
+    }
+
+    /// Writes all but the word: packets of `key` become ones that those of `answer` answer.
     ///
     /// # Safety
     /// The entry is claimed, by the caller.
-    #[inline(always)]
-    pub(super) unsafe fn write(&self, key: &FlowKey, rewrite: &Rewrite, partner: u32, now: u32) {
+    #[inline(never)]
+    pub(super) unsafe fn write(&self, key: &FlowKey<A>, answer: &FlowKey<A>, next_hop: &NextHop) {
         // SAFETY: by `new`, and the caller alone writes.
         let entry = unsafe { &mut *self.at };
         entry.source = key.source;
         entry.destination = key.destination;
         entry.source_port = key.source_port;
         entry.destination_port = key.destination_port;
-        entry.rewrite = *rewrite;
-        entry.partner = partner;
-        entry.last_seen = now;
+        entry.acknowledged = 0;
+        let new = &mut entry.rewrite;
+        new.source = answer.destination;
+        new.destination = answer.source;
+        new.source_port = answer.destination_port;
+        new.destination_port = answer.source_port;
+        new.next_hop = *next_hop;
+        let addresses = A::replace(Delta::NONE, &key.source, &answer.destination);
+        let addresses = A::replace(addresses, &key.destination, &answer.source);
+        new.ip_delta = addresses.plus(Delta::TTL_DECREMENT).fold();
+        let ports = addresses.replace16(key.source_port.be, answer.destination_port.be);
+        new.l4_delta = ports.replace16(key.destination_port.be, answer.source_port.be).fold();
+    }
+
+    /// The rest of what `write` writes, for the same caller.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    pub(super) unsafe fn write_rest(&self, partner: u32, now: u32) {
+        // SAFETY: as there.
+        let entry = unsafe { &mut *self.at };
+        (entry.partner, entry.last_seen) = (partner, now);
+    }
+
+    /// Of `Mode::DsrIpip`.
+    ///
+    /// # Safety
+    /// As `write`.
+    #[inline(always)]
+    pub(super) unsafe fn write_mtu(&self, mtu: u16) {
+        // SAFETY: as there.
+        unsafe { (*self.at).rewrite.l4_delta = mtu }
     }
 
     /// Points a live flow at another next hop. A packet in between may leave with half of the old one.
     pub fn set_next_hop(&self, next_hop: NextHop) {
         // SAFETY: by `new`.
         unsafe { (&raw mut (*self.at).rewrite.next_hop).write_volatile(next_hop) }
-    }
-}
-
-#[cfg(target_arch = "bpf")]
-mod atomic {
-    use core::intrinsics::{AtomicOrdering, atomic_cxchg};
-
-    #[inline(always)]
-    pub unsafe fn load(at: *mut u64) -> u64 {
-        // SAFETY: the caller's. An aligned 64-bit load is one instruction.
-        unsafe { at.read_volatile() }
-    }
-
-    #[inline(always)]
-    pub unsafe fn compare_exchange(at: *mut u64, old: u64, new: u64) -> bool {
-        // SAFETY: the caller's.
-        unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(at, old, new).1 }
-    }
-}
-
-#[cfg(not(target_arch = "bpf"))]
-mod atomic {
-    use core::sync::atomic::{AtomicU64, Ordering};
-
-    pub unsafe fn load(at: *mut u64) -> u64 {
-        // SAFETY: the caller's; the word is aligned and changed by atomics only.
-        unsafe { AtomicU64::from_ptr(at) }.load(Ordering::Acquire)
-    }
-
-    pub unsafe fn compare_exchange(at: *mut u64, old: u64, new: u64) -> bool {
-        // SAFETY: as above.
-        unsafe { AtomicU64::from_ptr(at) }
-            .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
     }
 }

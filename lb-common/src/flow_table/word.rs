@@ -1,6 +1,6 @@
 //! The word of an entry: its lock, its state and whose it is, in 64 bits that change together.
 
-use crate::abi::BackendId;
+use crate::abi::{BackendId, Mode};
 
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +21,10 @@ pub const FIN_SEEN: u8 = 2;
 pub const ANSWERED: u8 = 4;
 /// Closing because of a RST, which anybody could have sent.
 pub const RESET: u8 = 8;
+/// A RST came whose number was not to be believed.
+pub const DOUBTED: u8 = 16;
 
-/// `serial:16 | backend:16 | unused:8 | marks:8 | protocol:8 | state:8`; while claimed, `serial:16 | tag:32 | protocol:8 | state:8`.
+/// `serial:16 | backend:16 | mode:8 | marks:8 | protocol:8 | state:8`; while claimed, `serial:16 | tag:32 | protocol:8 | state:8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word(pub u64);
 
@@ -33,10 +35,11 @@ impl Word {
     }
 
     #[inline(always)]
-    pub const fn live(serial: u16, backend: BackendId, marks: u8, protocol: u8, state: State) -> Self {
+    pub const fn live(serial: u16, backend: BackendId, mode: Mode, marks: u8, protocol: u8, state: State) -> Self {
         Self(
             (serial as u64) << 48
                 | (backend as u64) << 32
+                | (mode as u64) << 24
                 | (marks as u64) << 16
                 | (protocol as u64) << 8
                 | state as u64,
@@ -63,6 +66,12 @@ impl Word {
         self.state_byte() >= State::HalfOpen as u8
     }
 
+    /// Established and beyond doubt: an ordinary packet changes nothing.
+    #[inline(always)]
+    pub const fn is_settled(self) -> bool {
+        self.0 & (0xff | (DOUBTED as u64) << 16) == State::Established as u64
+    }
+
     #[inline(always)]
     pub const fn protocol(self) -> u8 {
         (self.0 >> 8) as u8
@@ -71,6 +80,18 @@ impl Word {
     #[inline(always)]
     pub const fn has(self, mark: u8) -> bool {
         (self.0 >> 16) as u8 & mark != 0
+    }
+
+    #[inline(always)]
+    pub const fn mode(self) -> Mode {
+        Mode::of((self.0 >> 24) as u8)
+    }
+
+    /// One of those that a backend has to do with; each flow counts once.
+    #[inline(always)]
+    pub const fn is_active(self) -> bool {
+        let state = self.state_byte();
+        (state == State::HalfOpen as u8 || state == State::Established as u8) && !self.has(TO_CLIENT)
     }
 
     #[inline(always)]

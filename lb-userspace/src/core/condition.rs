@@ -3,14 +3,15 @@
 //! A backend that no frame can reach is down: in the slot table it would only waste its share of the new flows.
 //! Draining outranks down, since an operator who drains looks for that word.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::SystemTime;
 
-use lb_common::abi::NextHop;
+use lb_common::abi::{Mode, NextHop};
 use serde::{Deserialize, Serialize};
 
+use super::config::Config;
 use super::members::Member;
-use super::next_hops::Unreachable;
+use super::next_hops::{NextHops, Unreachable};
 use super::overrides::Override;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,14 +32,43 @@ pub struct Condition {
     pub effective_weight: u16,
     /// Not known: no frame can reach it.
     pub next_hop: NextHop,
-    pub snat: Option<Ipv4Addr>,
+    /// What our packets to it come from.
+    pub snat: Vec<IpAddr>,
 }
 
 /// The network's part in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
     pub next_hop: Result<NextHop, Unreachable>,
-    pub snat: Option<Ipv4Addr>,
+    pub snat: Vec<IpAddr>,
+}
+
+impl Way {
+    pub fn to(member: &Member, config: &Config, hops: &NextHops) -> Self {
+        let address = member.address.ip();
+        let service = member.name.as_ref().and_then(|name| config.services.get(&name.service));
+        let path = hops.route_to(address);
+        let snat = match service.map_or(&[][..], |service| &service.snat) {
+            [] => path.and_then(|path| path.source).into_iter().collect(),
+            given => given.to_vec(),
+        };
+        let mode = service.map(|service| service.mode).unwrap_or_default();
+        let next_hop = hops.next_hop(address).and_then(|next_hop| {
+            if let Some(path) = path.filter(|path| mode == Mode::DsrL2 && path.next != address) {
+                let gateway = path.next;
+                return Err(Unreachable::BeyondGateway { address, gateway });
+            }
+            if mode == Mode::DsrL2 {
+                return Ok(next_hop);
+            }
+            if snat.is_empty() && member.leaving.is_none() {
+                let interface = hops.network.links[&next_hop.ifindex].name.clone();
+                return Err(Unreachable::NoSource { address, interface });
+            }
+            Ok(next_hop)
+        });
+        Self { next_hop, snat }
+    }
 }
 
 impl Condition {
@@ -80,7 +110,7 @@ impl Condition {
                 .map_or(now, |before| before.since),
             effective_weight: if state == State::Up { weight } else { 0 },
             next_hop: way.next_hop.clone().unwrap_or_default(),
-            snat: way.snat,
+            snat: way.snat.clone(),
         }
     }
 }

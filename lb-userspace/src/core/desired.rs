@@ -3,10 +3,10 @@
 //! Decides nothing that `World` has not concluded already.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 
-use lb_common::abi::{self, BackendId, Listen, TCP, UDP};
-use lb_common::wire::{Be16, Be32};
+use lb_common::abi::{self, BackendId, Listen, MAX_SNAT, TCP, UDP};
+use lb_common::wire::{Be16, Ip};
 
 use super::condition::Condition;
 use super::config::{self, Config, Protocol};
@@ -33,7 +33,7 @@ pub fn desired(world: &World) -> KernelState {
         backends: world
             .conditions()
             .iter()
-            .filter_map(|(&id, condition)| backend(world, id, condition))
+            .filter_map(|(&id, condition)| backend(world, network, id, condition))
             .collect(),
         routes: NextHops {
             network,
@@ -45,13 +45,13 @@ pub fn desired(world: &World) -> KernelState {
 }
 
 /// The key of a listen in the kernel's table.
-pub fn listen(service: &config::Service, listen: &SocketAddrV4) -> Listen {
+pub fn listen(service: &config::Service, listen: &SocketAddr) -> Listen {
     let protocol = match service.protocol {
         Protocol::Tcp => TCP,
         Protocol::Udp => UDP,
     };
     Listen {
-        address: Be32::from(*listen.ip()),
+        address: listen.ip().into(),
         port: Be16::new(listen.port()),
         protocol,
         unused: 0,
@@ -61,9 +61,10 @@ pub fn listen(service: &config::Service, listen: &SocketAddrV4) -> Listen {
 fn listens(world: &World, config: &Config) -> BTreeMap<Listen, abi::Service> {
     let mut listens = BTreeMap::new();
     for (name, service) in &config.services {
-        let id = u32::from(world.members().services[name]);
         let value = abi::Service {
-            id,
+            id: world.members().services[name],
+            mode: service.mode as u8,
+            algorithm: service.algorithm as u8,
             unused: 0,
             fingerprint: fingerprint::service(name),
         };
@@ -72,14 +73,30 @@ fn listens(world: &World, config: &Config) -> BTreeMap<Listen, abi::Service> {
     listens
 }
 
-fn backend(world: &World, id: BackendId, condition: &Condition) -> Option<(BackendId, abi::Backend)> {
+fn backend(
+    world: &World,
+    network: &Network,
+    id: BackendId,
+    condition: &Condition,
+) -> Option<(BackendId, abi::Backend)> {
     let member: &Member = world.members().backends.get(&id)?;
+    let mut snat = [Ip::UNSPECIFIED; MAX_SNAT];
+    let snat_count = condition.snat.len().min(MAX_SNAT);
+    for (place, address) in snat.iter_mut().zip(&condition.snat) {
+        *place = (*address).into();
+    }
     let value = abi::Backend {
-        address: Be32::from(*member.address.ip()),
-        snat: Be32::from(condition.snat.unwrap_or(Ipv4Addr::UNSPECIFIED)),
+        address: member.address.ip().into(),
+        snat,
+        snat_count: snat_count as u16,
         port: Be16::new(member.address.port()),
         service: member.service,
+        weight: condition.effective_weight,
         next_hop: condition.next_hop,
+        mtu: network
+            .links
+            .get(&condition.next_hop.ifindex)
+            .map_or(0, |link| link.mtu),
         unused: 0,
         fingerprint: member.fingerprint,
     };

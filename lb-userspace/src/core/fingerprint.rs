@@ -2,7 +2,7 @@
 //!
 //! Pinned maps and slot tables rest on it: a change here orphans the pins of an older daemon.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use super::config::Protocol;
 
@@ -10,7 +10,7 @@ pub fn service(name: &str) -> u64 {
     hash(&["service", name])
 }
 
-pub fn backend(service: &str, name: &str, address: SocketAddrV4, protocol: Protocol) -> u64 {
+pub fn backend(service: &str, name: &str, address: SocketAddr, protocol: Protocol) -> u64 {
     let protocol = match protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
@@ -40,9 +40,11 @@ pub fn mix(number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
 
-    const ADDRESS: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(198, 18, 1, 11), 8080);
+    const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 1, 11)), 8080);
 
     #[test]
     fn numbers_stay_as_pinned_maps_of_older_daemons_have_them() {
@@ -61,7 +63,7 @@ mod tests {
         assert_ne!(rack, backend("webr", "ack", ADDRESS, Protocol::Tcp));
         assert_ne!(
             rack,
-            backend("web", "rack", SocketAddrV4::new(*ADDRESS.ip(), 80), Protocol::Tcp)
+            backend("web", "rack", SocketAddr::new(ADDRESS.ip(), 80), Protocol::Tcp)
         );
     }
 }

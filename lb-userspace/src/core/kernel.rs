@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
-use lb_common::abi::{self, BackendId, Listen, ServiceId};
+use lb_common::abi::{self, BackendId, Listen, MAX_SNAT, ServiceId};
+use lb_common::wire::Ip;
 
 use super::config::Xdp;
 use super::network::Prefix;
@@ -19,6 +20,17 @@ pub struct KernelState {
     pub routes: BTreeMap<Prefix, abi::Route>,
     /// Interfaces by index with our program on them.
     pub attached: BTreeMap<u32, Attachment>,
+}
+
+impl KernelState {
+    /// Whether every frame would leave by the same way and carry the same link addresses.
+    pub fn same_ways(&self, other: &Self) -> bool {
+        let hops = |state: &Self| -> Vec<_> {
+            let backends = state.backends.iter();
+            backends.map(|(&id, backend)| (id, backend.next_hop)).collect()
+        };
+        self.routes == other.routes && hops(self) == hops(other)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,11 +70,12 @@ impl fmt::Display for Action {
             Self::PutRoute(prefix, route) => write!(f, "put route {prefix}: {}", Hop(&route.next_hop)),
             Self::RemoveRoute(prefix) => write!(f, "remove route {prefix}"),
             Self::PutBackend(id, backend) => {
-                let (address, port) = (Ipv4Addr::from(backend.address), backend.port.get());
-                let (service, snat) = (backend.service, Ipv4Addr::from(backend.snat));
+                let abi::Backend { service, weight, .. } = backend;
+                let address = SocketAddr::new(backend.address.into(), backend.port.get());
+                let snat = Pool(&backend.snat[..usize::from(backend.snat_count).min(MAX_SNAT)]);
                 write!(
                     f,
-                    "put backend {id}: {address}:{port} of service {service}, from {snat}, "
+                    "put backend {id}: {address} of service {service}, weight {weight}, from {snat}, "
                 )?;
                 Hop(&backend.next_hop).fmt(f)
             }
@@ -84,6 +97,23 @@ impl fmt::Display for Action {
                 write!(f, "attach to {interface} (interface {ifindex}, {mode})")
             }
             Self::Detach(ifindex) => write!(f, "detach from interface {ifindex}"),
+        }
+    }
+}
+
+struct Pool<'a>(&'a [Ip]);
+
+impl fmt::Display for Pool<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addresses: Vec<String> = self
+            .0
+            .iter()
+            .map(|&address| IpAddr::from(address).to_string())
+            .collect();
+        if addresses.is_empty() {
+            f.write_str("nowhere")
+        } else {
+            f.write_str(&addresses.join(" and "))
         }
     }
 }
@@ -130,6 +160,7 @@ struct At<'a>(&'a Listen);
 impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = if self.0.protocol == abi::UDP { "udp" } else { "tcp" };
-        write!(f, "{protocol} {}:{}", Ipv4Addr::from(self.0.address), self.0.port.get())
+        let address = SocketAddr::new(self.0.address.into(), self.0.port.get());
+        write!(f, "{protocol} {address}")
     }
 }

@@ -4,7 +4,7 @@
 //! A backend that is no longer in the file is leaving: it keeps its id until no flow of it is left.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use lb_common::abi::{BackendId, MAX_BACKENDS, MAX_LISTENS, MAX_SERVICES, ServiceId};
@@ -29,7 +29,7 @@ pub struct Members {
 pub struct Member {
     pub fingerprint: u64,
     pub service: ServiceId,
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// None: found in the pinned maps, and no file seen since names it.
     pub name: Option<Name>,
     /// In the file.
@@ -70,17 +70,14 @@ impl Members {
             let member = Member {
                 fingerprint: backend.fingerprint,
                 service: backend.service,
-                address: SocketAddrV4::new(backend.address.into(), backend.port.get()),
+                address: SocketAddr::new(backend.address.into(), backend.port.get()),
                 name: None,
                 weight: 0,
                 leaving: Some(Leaving::new(now)),
             };
             (id, member)
         });
-        let former = actual
-            .listens
-            .values()
-            .map(|service| (service.fingerprint, service.id as ServiceId));
+        let former = actual.listens.values().map(|service| (service.fingerprint, service.id));
         Self {
             services: BTreeMap::new(),
             backends: backends.collect(),

@@ -90,7 +90,7 @@ impl Plan {
             .map(|(&service, _)| service);
         let stopped: BTreeSet<ServiceId> = services.chain(naming).collect();
         for (listen, service) in self.model.listens.clone() {
-            if stopped.contains(&(service.id as ServiceId)) {
+            if stopped.contains(&service.id) {
                 self.step(Action::RemoveListen(listen));
             }
         }
@@ -159,7 +159,7 @@ fn owners(state: &KernelState) -> BTreeMap<ServiceId, u64> {
     state
         .listens
         .values()
-        .map(|service| (service.id as ServiceId, service.fingerprint))
+        .map(|service| (service.id, service.fingerprint))
         .collect()
 }
 
@@ -216,10 +216,10 @@ impl KernelState {
                 named.into_iter().all(serves)
             }),
             Action::RemoveSlots(services) => {
-                let listened = |listen: &abi::Service| services.contains(&(listen.id as ServiceId));
+                let listened = |listen: &abi::Service| services.contains(&listen.id);
                 !self.listens.values().any(listened)
             }
-            Action::PutListen(_, new) => self.slots.contains_key(&(new.id as ServiceId)),
+            Action::PutListen(_, new) => self.slots.contains_key(&new.id),
             Action::Attach(..)
             | Action::Detach(_)
             | Action::PutRoute(..)
@@ -249,7 +249,7 @@ impl KernelState {
         }
         let owners = owners(self);
         for (listen, service) in &self.listens {
-            let id = service.id as ServiceId;
+            let id = service.id;
             if !self.slots.contains_key(&id) {
                 return Some(format!("{listen:?} leads to service {id}, which has no slot table"));
             }

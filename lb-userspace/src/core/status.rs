@@ -12,7 +12,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lb_common::abi::{self, BackendId};
+use lb_common::abi::{self, Algorithm, BackendId, Mode};
 use lb_common::verdict::Reason;
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +103,10 @@ pub struct Backend {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flows {
     pub active: u64,
+    /// Of these, by address family.
+    pub ipv4: u64,
+    pub ipv6: u64,
+    /// Of each family's table.
     pub capacity: u64,
 }
 
@@ -147,8 +151,11 @@ impl Status {
     pub fn of(world: &World, actual: &KernelState, counters: &Counters, about: &About) -> Self {
         let applied = world.applied();
         let name = applied.and_then(|applied| applied.file.config.node.name.clone());
+        let (ipv4, ipv6) = world.flows_by_family();
         let flows = Flows {
-            active: world.all_flows(),
+            active: ipv4 + ipv6,
+            ipv4,
+            ipv6,
             capacity: counters.flow_capacity,
         };
         let reasons = |passes| {
@@ -238,10 +245,27 @@ fn service(name: &str, service: &config::Service, state: ServiceState, backends:
             Protocol::Tcp => "tcp".to_owned(),
             Protocol::Udp => "udp".to_owned(),
         },
-        mode: "nat".to_owned(),
-        algorithm: "maglev".to_owned(),
+        mode: mode(service.mode).to_owned(),
+        algorithm: algorithm(service.algorithm).to_owned(),
         state,
         backends,
+    }
+}
+
+const fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Nat => "nat",
+        Mode::DsrL2 => "dsr-l2",
+        Mode::DsrIpip => "dsr-ipip",
+    }
+}
+
+const fn algorithm(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Maglev => "maglev",
+        Algorithm::RoundRobin => "round-robin",
+        Algorithm::LeastConnections => "least-connections",
+        Algorithm::Source => "source",
     }
 }
 
@@ -249,7 +273,7 @@ fn service(name: &str, service: &config::Service, state: ServiceState, backends:
 fn service_state(world: &World, actual: &KernelState, service: &config::Service, backends: &[Backend]) -> ServiceState {
     let heard = service.listens.iter().filter(|listen| {
         let served = actual.listens.contains_key(&desired::listen(service, listen));
-        served && warnings::unheard(world, actual, *listen.ip()).is_none()
+        served && warnings::unheard(world, actual, listen.ip()).is_none()
     });
     let heard = heard.count();
     let attached = world

@@ -1,10 +1,13 @@
-//! Builds the slot table of a service: which backend takes a new flow whose hash falls on a slot.
+//! Builds the slot table of a service: who may take new flows, and how often. What picks the slot of a new flow is
+//! `lb_common::steer`.
 //!
-//! Weighted Maglev in two rounds. The first shares the table out by the weights of the file. The second corrects it
+//! For Maglev and by source: weighted Maglev in two rounds. The first shares the table out by the weights of the file. The second corrects it
 //! to the weights of this moment: a backend above its share gives up its last slots, those below take turns on what
 //! is free. So a drained backend moves its own slots only, and gets the same ones back. Shares are exact within one
 //! slot, but a weight above 0 always has one. What the file removes is gone from the first round too: of the slots
-//! of the others 3 % move then (10 backends, 1021 slots; 1.3 % of 4093, 0.3 % of 65,521, for so many more writes).
+//! of the others 0.6 % move then (10 backends).
+//!
+//! For taking turns: each backend as often as its weight says, spread evenly. For comparing counts: each backend once.
 //!
 //! Nothing here depends on order or ids: two nodes with one file steer alike. Established flows never ask the table.
 
@@ -14,13 +17,16 @@ mod tests;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use lb_common::abi::BackendId;
+use lb_common::abi::{Algorithm, BackendId};
 
 use super::fingerprint::mix;
 
-/// Just below powers of two: a walk is a permutation of as many bits, and skips the few numbers beyond the table.
-const SIZES: [usize; 5] = [251, 1021, 4093, 16_381, 65_521];
-const SLOTS_PER_BACKEND: usize = 100;
+/// Just below powers of two: a walk is a permutation of as many bits, and skips the few numbers beyond the table. Few
+/// sizes, since nearly all slots change hands from one to the other.
+const SIZES: [usize; 2] = [16_381, 65_521];
+const SLOTS_PER_BACKEND: usize = 500;
+/// The most slots of those that take turns.
+const MAX_TURNS: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
@@ -34,7 +40,47 @@ pub struct Share {
 }
 
 /// Empty when no backend may take new flows.
-pub fn slots(shares: &[Share]) -> Vec<BackendId> {
+pub fn slots(algorithm: Algorithm, shares: &[Share]) -> Vec<BackendId> {
+    match algorithm {
+        Algorithm::Maglev | Algorithm::Source => maglev(shares),
+        Algorithm::RoundRobin => turns(shares),
+        Algorithm::LeastConnections => willing(shares).iter().map(|share| share.backend).collect(),
+    }
+}
+
+/// Those that take new flows, in an order that ids and the file have no part in.
+fn willing(shares: &[Share]) -> Vec<&Share> {
+    let mut willing: Vec<&Share> = shares.iter().filter(|share| share.effective_weight > 0).collect();
+    willing.sort_by_key(|share| share.fingerprint);
+    willing
+}
+
+/// Each time it is whose next turn comes first, where those of a weight come at even distances.
+fn turns(shares: &[Share]) -> Vec<BackendId> {
+    let shares = willing(shares);
+    let weights: Vec<u16> = shares.iter().map(|share| share.effective_weight).collect();
+    let divisor = weights.iter().copied().fold(0, gcd).max(1);
+    let total: usize = weights.iter().map(|&weight| usize::from(weight / divisor)).sum();
+    let quotas = quotas(&weights, total.min(MAX_TURNS.max(weights.len())));
+    let due = |owner: usize, taken: usize| {
+        (taken < quotas[owner]).then(|| Reverse(((2 * taken as u64 + 1) << 32) / quotas[owner] as u64))
+    };
+    let mut heap: BinaryHeap<_> = (0..shares.len())
+        .filter_map(|owner| Some((due(owner, 0)?, Reverse(owner), 0)))
+        .collect();
+    let mut slots = Vec::new();
+    while let Some((_, Reverse(owner), taken)) = heap.pop() {
+        slots.push(shares[owner].backend);
+        heap.extend(due(owner, taken + 1).map(|due| (due, Reverse(owner), taken + 1)));
+    }
+    slots
+}
+
+fn gcd(a: u16, b: u16) -> u16 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn maglev(shares: &[Share]) -> Vec<BackendId> {
     let mut shares: Vec<&Share> = shares
         .iter()
         .filter(|s| s.weight > 0 || s.effective_weight > 0)

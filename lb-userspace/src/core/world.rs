@@ -6,18 +6,18 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use lb_common::abi::{BackendId, ServiceId};
+use lb_common::abi::{Algorithm, BackendId, ServiceId};
 use thiserror::Error;
 
 use super::condition::{Condition, Way};
 use super::config::{Config, Node, Parsed, Xdp};
 use super::kernel::{Attachment, KernelState};
-use super::members::{Member, Members, Name};
+use super::members::{Members, Name};
 use super::network::{Network, XdpMode};
-use super::next_hops::{NextHops, Unreachable, reaching};
+use super::next_hops::{NextHops, reaching};
 use super::overrides::{Change, Overrides, Said};
 use super::plan::Failure;
 use super::steering::{self, Share};
@@ -81,6 +81,7 @@ pub struct Applied {
 /// A slot table and what it was made of: making it costs more than anything else here.
 #[derive(Debug)]
 struct Table {
+    algorithm: Algorithm,
     shares: Vec<Share>,
     slots: Vec<BackendId>,
 }
@@ -168,7 +169,7 @@ impl World {
     }
 
     /// Neighbours that the caller is to keep known: those on the way to backends, and the gateways of clients.
-    pub fn to_resolve(&self) -> BTreeSet<(u32, Ipv4Addr)> {
+    pub fn to_resolve(&self) -> BTreeSet<(u32, IpAddr)> {
         let Some((_, network)) = self.settled() else {
             return BTreeSet::new();
         };
@@ -176,7 +177,7 @@ impl World {
             network,
             interfaces: &self.interfaces,
         };
-        hops.to_resolve(self.members.backends.values().map(|member| *member.address.ip()))
+        hops.to_resolve(self.members.backends.values().map(|member| member.address.ip()))
     }
 
     /// Enough is known to decide.
@@ -238,8 +239,22 @@ impl World {
         self.flows.get(&backend).copied().unwrap_or_default()
     }
 
-    pub fn all_flows(&self) -> u64 {
-        self.flows.values().sum()
+    /// Of IPv4, and of IPv6.
+    pub fn flows_by_family(&self) -> (u64, u64) {
+        let is_ipv6 = |id| {
+            self.members
+                .backends
+                .get(id)
+                .is_some_and(|member| member.address.is_ipv6())
+        };
+        let all: u64 = self.flows.values().sum();
+        let ipv6 = self
+            .flows
+            .iter()
+            .filter(|(id, _)| is_ipv6(id))
+            .map(|(_, flows)| flows)
+            .sum();
+        (all - ipv6, ipv6)
     }
 
     pub fn failures(&self) -> &[Failure] {
@@ -301,7 +316,7 @@ impl World {
             .collect();
         for (&backend, member) in &self.members.backends {
             let said = member.name.as_ref().and_then(|name| self.overrides.get(name));
-            let way = way(member, &applied.file.config, &hops);
+            let way = Way::to(member, &applied.file.config, &hops);
             let condition = Condition::conclude(member, said, &way, self.conditions.get(&backend), now);
             if member.leaving.is_none() {
                 shares.entry(member.service).or_default().push(Share {
@@ -314,11 +329,19 @@ impl World {
             conditions.insert(backend, condition);
         }
         self.conditions = conditions;
-        self.tables
-            .retain(|service, table| shares.get(service) == Some(&table.shares));
+        let services = applied.file.config.services.iter();
+        let algorithms: BTreeMap<ServiceId, Algorithm> = services
+            .map(|(name, service)| (self.members.services[name], service.algorithm))
+            .collect();
+        let algorithm = |service: &ServiceId| algorithms.get(service).copied().unwrap_or_default();
+        self.tables.retain(|service, table| {
+            shares.get(service) == Some(&table.shares) && algorithm(service) == table.algorithm
+        });
         for (service, shares) in shares {
+            let algorithm = algorithm(&service);
             self.tables.entry(service).or_insert_with(|| Table {
-                slots: steering::slots(&shares),
+                slots: steering::slots(algorithm, &shares),
+                algorithm,
                 shares,
             });
         }
@@ -356,21 +379,4 @@ fn satisfying(adopted: &KernelState, node: &Node, network: &Network) -> BTreeMap
         }
     });
     kept
-}
-
-fn way(member: &Member, config: &Config, hops: &NextHops) -> Way {
-    let address = *member.address.ip();
-    let service = member.name.as_ref().and_then(|name| config.services.get(&name.service));
-    let path = hops.route_to(address);
-    let snat = service
-        .and_then(|service| service.snat)
-        .or(path.and_then(|path| path.source));
-    let next_hop = hops.next_hop(address).and_then(|next_hop| match snat {
-        None if member.leaving.is_none() => {
-            let interface = hops.network.links[&next_hop.ifindex].name.clone();
-            Err(Unreachable::NoSource { address, interface })
-        }
-        _ => Ok(next_hop),
-    });
-    Way { next_hop, snat }
 }

@@ -19,7 +19,7 @@ use crate::io::bpf::Kernel;
 use crate::io::control::Control;
 use crate::io::{config_file, netlink, privileges};
 
-/// How long a start waits for backends to answer ARP, and for the kernel to show our programs: a first flow should
+/// How long a start waits for backends to answer ARP or ND, and for the kernel to show our programs: a first flow should
 /// find its way, and a backend that is away must not hold up the others.
 const ACQUAINTANCE: Duration = Duration::from_millis(300);
 

@@ -1,46 +1,78 @@
-//! The flow table as the daemon sees it: memory shared with the XDP program, read without a system call.
+//! The flow tables as the daemon sees them: memory shared with the XDP program, read without a system call.
 //!
 //! Lists flows, frees those that are over, and points live ones at a next hop that moved. Entries change under its
 //! hands: every step goes through `lb_common::flow_table`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lb_common::abi::{BackendId, ENTRIES_PER_FLOW, NextHop, Route, TCP};
-use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Found, State, TICK_SHIFT, TO_CLIENT, partner, release};
-use lb_common::wire::{Be16, Be32};
+use lb_common::family::Address;
+use lb_common::flow_table::{
+    DOUBTED, Entry, FlowEntry, FlowMemory, Found, Loop, State, TICK_SHIFT, TO_CLIENT, partner, release,
+};
+use lb_common::wire::{Be16, Be32, Ip};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::bpf::MappedArray;
 use crate::core::config::TCP_IDLE_TIMEOUT;
 use crate::core::kernel::KernelState;
-use crate::core::network::Prefix;
+use crate::core::network::{Prefix, longest};
 
 /// A SYN that nobody confirmed. A client's own retries keep it.
 const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of silence, for what both sides of a closed connection may still send again.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of a flow that somebody, perhaps one of its peers, wanted to end by a RST.
+const DOUBTED_TIMEOUT: Duration = Duration::from_secs(300);
 /// How much of the table one step of a sweep looks at: a few milliseconds at most.
 const SLICE: usize = 1 << 18;
 
-pub struct FlowTable {
-    memory: MappedArray<FlowEntry>,
+/// Both families'.
+pub struct FlowTables {
+    pub ipv4: FlowTable<Be32>,
+    pub ipv6: FlowTable<Ip>,
+}
+
+/// Of one address family.
+pub struct FlowTable<A> {
+    memory: MappedArray<FlowEntry<A>>,
+    active: Arc<ActiveFlows>,
+}
+
+/// How many active flows each backend has: whoever begins or ends one counts it here, the program too.
+pub struct ActiveFlows(pub MappedArray<u64>);
+
+impl ActiveFlows {
+    pub fn of(&self, backend: BackendId) -> u64 {
+        self.cell(backend).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    fn cell(&self, backend: BackendId) -> Option<&AtomicU64> {
+        // SAFETY: an aligned element of the mapping, which all change by atomics only.
+        self.0
+            .get(usize::from(backend))
+            .map(|count| unsafe { AtomicU64::from_ptr(count) })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
     pub protocol: u8,
-    pub client: SocketAddrV4,
-    pub listen: SocketAddrV4,
-    pub snat: SocketAddrV4,
-    pub backend_address: SocketAddrV4,
+    pub client: SocketAddr,
+    pub listen: SocketAddr,
+    pub snat: SocketAddr,
+    pub backend_address: SocketAddr,
     pub backend: BackendId,
     pub state: &'static str,
     pub idle: Duration,
 }
 
-/// One way through the table, a slice at a time.
+/// One way through the tables, a slice at a time.
 #[derive(Default)]
 pub struct Sweep {
     next: usize,
@@ -49,38 +81,78 @@ pub struct Sweep {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SweepReport {
-    /// Flows in the table, also those that are just ending, by backend.
+    /// Flows in the tables, also those that are just ending, by backend.
     pub flows: BTreeMap<BackendId, u64>,
     pub expired: u64,
 }
 
-impl FlowMemory for FlowTable {
+impl FlowTables {
+    /// How many flows each of them is made for.
+    pub fn capacity(&self) -> u64 {
+        self.ipv4.length() as u64 / u64::from(ENTRIES_PER_FLOW)
+    }
+
+    /// Each flow once.
+    pub fn iter(&self) -> impl Iterator<Item = Flow> + '_ {
+        self.ipv4.iter().chain(self.ipv6.iter())
+    }
+
+    /// Takes one step; Some when that was the last. `idle_timeout` is by backend.
+    pub fn sweep(&self, sweep: &mut Sweep, idle_timeout: &BTreeMap<BackendId, Duration>) -> Option<SweepReport> {
+        let (first, all) = (self.ipv4.length(), self.ipv4.length() + self.ipv6.length());
+        let (start, report) = (sweep.next, &mut sweep.report);
+        sweep.next = if start < first {
+            let end = first.min(start + SLICE);
+            self.ipv4.sweep(start..end, idle_timeout, report);
+            end
+        } else {
+            let end = all.min(start + SLICE);
+            self.ipv6.sweep(start - first..end - first, idle_timeout, report);
+            end
+        };
+        (sweep.next == all).then(|| std::mem::take(sweep).report)
+    }
+
+    /// Gives every live flow the next hop that `state` has for its backend or client now; tells how many changed.
+    pub fn repoint(&self, state: &KernelState) -> u64 {
+        let ways = Ways::new(state);
+        self.ipv4.repoint(&ways) + self.ipv6.repoint(&ways)
+    }
+}
+
+impl<A> Loop for FlowTable<A> {}
+
+impl<A: Address> FlowMemory<A> for FlowTable<A> {
     fn mask(&self) -> u32 {
         self.memory.length() as u32 - 1
     }
 
-    fn entry(&self, index: u32) -> Option<Entry> {
+    fn entry(&self, index: u32) -> Option<Entry<A>> {
         // SAFETY: an element of the mapping, which lives as long as `self`; entries are used within its methods.
         self.memory
             .get(index as usize)
             .map(|entry| unsafe { Entry::new(entry) })
     }
+
+    fn count_active(&self, backend: BackendId, change: i64) {
+        if let Some(count) = self.active.cell(backend) {
+            count.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
+        }
+    }
 }
 
-impl FlowTable {
-    pub fn new(memory: MappedArray<FlowEntry>) -> Self {
-        Self { memory }
+impl<A: Address> FlowTable<A> {
+    pub fn new(memory: MappedArray<FlowEntry<A>>, active: Arc<ActiveFlows>) -> Self {
+        Self { memory, active }
     }
 
-    /// How many flows it is made for.
-    pub fn capacity(&self) -> u64 {
-        self.memory.length() as u64 / u64::from(ENTRIES_PER_FLOW)
+    fn length(&self) -> usize {
+        self.memory.length()
     }
 
-    /// Each flow once.
-    pub fn iter(&self) -> impl Iterator<Item = Flow> + '_ {
+    fn iter(&self) -> impl Iterator<Item = Flow> + '_ {
         let now = now();
-        self.live(0..self.memory.length())
+        self.live(0..self.length())
             .filter(|found| !found.word.has(TO_CLIENT))
             .filter_map(move |found| {
                 let key = found.entry.key(found.word.protocol());
@@ -99,31 +171,25 @@ impl FlowTable {
             })
     }
 
-    /// Takes one step; Some when that was the last of the table. `idle_timeout` is by backend.
-    pub fn sweep(&self, sweep: &mut Sweep, idle_timeout: &BTreeMap<BackendId, Duration>) -> Option<SweepReport> {
+    fn sweep(&self, slice: Range<usize>, idle_timeout: &BTreeMap<BackendId, Duration>, report: &mut SweepReport) {
         let now = now();
-        let end = (sweep.next + SLICE).min(self.memory.length());
         let mut counts = vec![0_u64; usize::from(BackendId::MAX) + 1];
-        for found in self.live(sweep.next..end) {
+        for found in self.live(slice) {
             if self.is_over(&found, now, idle_timeout) && release(self, &found) {
-                sweep.report.expired += 1;
+                report.expired += 1;
             } else if !found.word.has(TO_CLIENT) {
                 counts[usize::from(found.word.backend())] += 1;
             }
         }
         for (id, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
-            *sweep.report.flows.entry(id as BackendId).or_default() += count;
+            *report.flows.entry(id as BackendId).or_default() += count;
         }
-        sweep.next = end;
-        (end == self.memory.length()).then(|| std::mem::take(sweep).report)
     }
 
-    /// Gives every live flow the next hop that `state` has for its backend or client now; tells how many changed.
-    pub fn repoint(&self, state: &KernelState) -> u64 {
-        let ways_back = WaysBack::new(state);
+    fn repoint(&self, ways: &Ways) -> u64 {
         let mut changed = 0;
-        for mut found in self.live(0..self.memory.length()) {
-            while let Some(wanted) = ways_back.moved(&found) {
+        for mut found in self.live(0..self.length()) {
+            while let Some(wanted) = ways.moved(&found) {
                 found.entry.set_next_hop(wanted);
                 changed += 1;
                 // Another flow may have come to live there before we wrote: then that one needs its own.
@@ -137,7 +203,7 @@ impl FlowTable {
         changed
     }
 
-    fn live(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = Found> + '_ {
+    fn live(&self, range: Range<usize>) -> impl Iterator<Item = Found<A>> + '_ {
         range.filter_map(|index| {
             let entry = self.entry(index as u32)?;
             let word = entry.word();
@@ -150,7 +216,7 @@ impl FlowTable {
     }
 
     /// Looks at the other direction only where this one has been silent for long enough.
-    fn is_over(&self, found: &Found, now: u32, idle_timeout: &BTreeMap<BackendId, Duration>) -> bool {
+    fn is_over(&self, found: &Found<A>, now: u32, idle_timeout: &BTreeMap<BackendId, Duration>) -> bool {
         if found.word.has(TO_CLIENT) {
             // Its flow is looked at from the other side; alone it is what a lost race left.
             return since(found, now) > CLOSING_TIMEOUT && partner(self, found).is_none();
@@ -160,19 +226,19 @@ impl FlowTable {
     }
 
     /// Since the last packet in either direction.
-    fn idle(&self, found: &Found, now: u32) -> Duration {
+    fn idle(&self, found: &Found<A>, now: u32) -> Duration {
         let own = since(found, now);
         partner(self, found).map_or(own, |other| own.min(since(&other, now)))
     }
 }
 
 /// Since the last packet in this direction.
-fn since(found: &Found, now: u32) -> Duration {
+fn since<A: Address>(found: &Found<A>, now: u32) -> Duration {
     let ticks = now.wrapping_sub(found.entry.last_seen()).cast_signed().max(0);
     Duration::from_nanos(u64::from(ticks.cast_unsigned()) << TICK_SHIFT)
 }
 
-fn timeout(found: &Found, idle_timeout: &BTreeMap<BackendId, Duration>) -> Duration {
+fn timeout<A: Address>(found: &Found<A>, idle_timeout: &BTreeMap<BackendId, Duration>) -> Duration {
     if found.word.is(State::Closing) {
         return CLOSING_TIMEOUT;
     }
@@ -183,19 +249,21 @@ fn timeout(found: &Found, idle_timeout: &BTreeMap<BackendId, Duration>) -> Durat
         .unwrap_or(TCP_IDLE_TIMEOUT);
     if found.word.is(State::HalfOpen) && found.word.protocol() == TCP {
         HALF_OPEN_TIMEOUT.min(idle)
+    } else if found.word.has(DOUBTED) {
+        DOUBTED_TIMEOUT.min(idle)
     } else {
         idle
     }
 }
 
 /// Next hops as they should be.
-struct WaysBack<'a> {
+struct Ways<'a> {
     state: &'a KernelState,
     /// Of prefixes that there are, longest first.
     lengths: Vec<u8>,
 }
 
-impl<'a> WaysBack<'a> {
+impl<'a> Ways<'a> {
     fn new(state: &'a KernelState) -> Self {
         let lengths: BTreeSet<u8> = state.routes.keys().map(|prefix| prefix.length).collect();
         Self {
@@ -205,10 +273,10 @@ impl<'a> WaysBack<'a> {
     }
 
     /// The next hop that a flow should have, where it has another.
-    fn moved(&self, found: &Found) -> Option<NextHop> {
+    fn moved<A: Address>(&self, found: &Found<A>) -> Option<NextHop> {
         let old = found.entry.rewrite().next_hop;
         let wanted = if found.word.has(TO_CLIENT) {
-            self.to_client(found.entry.rewrite().destination, &old)
+            self.to_client(found.entry.rewrite().destination.ip().into(), &old)
         } else {
             let backend = self.state.backends.get(&found.word.backend());
             backend.map(|backend| backend.next_hop)
@@ -217,9 +285,9 @@ impl<'a> WaysBack<'a> {
     }
 
     /// An on-link client keeps its own address as destination: only the interface and our address on it can change.
-    fn to_client(&self, client: Be32, old: &NextHop) -> Option<NextHop> {
-        let client = Ipv4Addr::from(client);
-        let mut routes = self.lengths.iter().map(|&length| Prefix::around(client, length));
+    fn to_client(&self, client: IpAddr, old: &NextHop) -> Option<NextHop> {
+        let lengths = self.lengths.iter().filter(|&&length| length <= longest(client));
+        let mut routes = lengths.map(|&length| Prefix::around(client, length));
         let Route { mut next_hop, on_link } = *routes.find_map(|prefix| self.state.routes.get(&prefix))?;
         if on_link != 0 {
             if next_hop.ifindex != old.ifindex {
@@ -231,11 +299,11 @@ impl<'a> WaysBack<'a> {
     }
 }
 
-fn address(address: Be32, port: Be16) -> SocketAddrV4 {
-    SocketAddrV4::new(address.into(), port.get())
+fn address<A: Address>(address: A, port: Be16) -> SocketAddr {
+    SocketAddr::new(address.ip().into(), port.get())
 }
 
-fn state_name(found: &Found) -> &'static str {
+fn state_name<A>(found: &Found<A>) -> &'static str {
     if found.word.is(State::HalfOpen) {
         "half-open"
     } else if found.word.is(State::Established) {

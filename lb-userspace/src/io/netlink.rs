@@ -8,7 +8,7 @@ mod picture;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,15 +38,17 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How many retries apart the kernel is told that a known neighbour is in use, lest it forget it.
 const KEEP_KNOWN: u32 = 5;
 
-const GROUPS: [MulticastGroup; 4] = [
+const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
     MulticastGroup::Neigh,
 ];
 
 /// Interface index and address.
-pub type Neighbours = BTreeSet<(u32, Ipv4Addr)>;
+pub type Neighbours = BTreeSet<(u32, IpAddr)>;
 
 type Messages = Pin<Box<dyn Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)> + Send>>;
 
@@ -166,7 +168,7 @@ async fn news(messages: &mut Messages) -> bool {
         match message.payload {
             NetlinkPayload::InnerMessage(
                 RouteNetlinkMessage::NewNeighbour(neighbour) | RouteNetlinkMessage::DelNeighbour(neighbour),
-            ) if neighbour.header.family != AddressFamily::Inet => {}
+            ) if !matches!(neighbour.header.family, AddressFamily::Inet | AddressFamily::Inet6) => {}
             // Whatever else comes, an overrun (ENOBUFS: messages were lost) too, is reason to look.
             _ => return true,
         }
@@ -190,7 +192,7 @@ async fn keep(requests: Handle, mut wanted: watch::Receiver<Neighbours>, picture
     loop {
         let asked: Vec<_> = {
             let picture = pictures.borrow();
-            let known = |key: &(u32, Ipv4Addr)| picture.network.neighbours.contains_key(key);
+            let known = |key: &(u32, IpAddr)| picture.network.neighbours.contains_key(key);
             // NTF_USE strips an entry of its permanence (seen on Linux 6.18), and such a one needs no confirming.
             let due = |key: &&_| !known(key) || (round == 0 && !picture.permanent.contains(key));
             wanted.borrow_and_update().iter().filter(due).copied().collect()
@@ -208,8 +210,8 @@ async fn keep(requests: Handle, mut wanted: watch::Receiver<Neighbours>, picture
     }
 }
 
-async fn resolve(requests: &Handle, ifindex: u32, address: Ipv4Addr) -> Result<(), rtnetlink::Error> {
-    let request = requests.neighbours().add(ifindex, address.into());
+async fn resolve(requests: &Handle, ifindex: u32, address: IpAddr) -> Result<(), rtnetlink::Error> {
+    let request = requests.neighbours().add(ifindex, address);
     request
         .state(NeighbourState::None)
         .flags(NeighbourFlags::Use)

@@ -157,7 +157,7 @@ fn bpffs_is_mounted_when_it_is_not() {
         assert_clean(&Load::one_each(1).requests(10).start(&net.client, LISTEN)?.finish(), 10);
 
         let id = naru.process_id().context("naru does not run")?;
-        let pins = format!("/proc/{id}/root{}/v1", naru.pin_folder().display());
+        let pins = format!("/proc/{id}/root{}", naru.pins().display());
         assert!(fs::read_dir(pins)?.count() > 0);
         assert!(!naru.pin_folder().exists(), "pins in the host's mount");
         Ok(())

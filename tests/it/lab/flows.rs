@@ -1,6 +1,6 @@
 //! What becomes of flows: they expire, their ports serve again, and they survive a backend's new network card.
 
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 
 use lb_tests::lab::*;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};

@@ -1,6 +1,6 @@
 //! The lab itself: its network, servers and clients are sound, before anything is blamed on the load balancer.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::thread;
 
 use anyhow::{Context as _, Result};
@@ -13,7 +13,9 @@ use super::{LISTEN, assert_clean};
 fn namespaces_have_no_way_out() {
     case(|lab| {
         let net = Topology::new(lab, 1)?;
-        assert!(net.client.inside(|| get(backend_address(0), "/"))?.is_err());
+        for beyond in [backend_address(0), backend_address6(0)] {
+            assert!(net.client.inside(|| get(beyond, "/"))?.is_err());
+        }
         Ok(())
     });
 }
@@ -22,8 +24,8 @@ fn namespaces_have_no_way_out() {
 fn clients_and_servers_agree() {
     case(|lab| {
         let net = Topology::new(lab, 1)?;
-        let here = SocketAddrV4::new(VIP, BACKEND_PORT);
-        let _nginx = Nginx::start(lab, &net.node, here)?;
+        let here = SocketAddr::new(VIP, BACKEND_PORT);
+        let _nginx = Nginx::start(lab, &net.node, &[here])?;
         let _echo = UdpEcho::start(&net.node, here)?;
 
         let transfers = Transfers::start(&net.client, here, 20)?;
@@ -73,8 +75,8 @@ fn handshakes(server: &Namespace) -> Result<u64> {
 fn a_cut_transfer_is_noticed() {
     case(|lab| {
         let net = Topology::new(lab, 1)?;
-        let here = SocketAddrV4::new(VIP, BACKEND_PORT);
-        let nginx = Nginx::start(lab, &net.node, here)?;
+        let here = SocketAddr::new(VIP, BACKEND_PORT);
+        let nginx = Nginx::start(lab, &net.node, &[here])?;
         let transfers = Transfers::start(&net.client, here, 3)?;
         drop(nginx);
         let outcome = transfers.finish();

@@ -4,12 +4,13 @@ mod bad_input;
 mod demo;
 mod flows;
 mod harness;
+mod ipv6;
 mod lifecycle;
 mod operator;
 mod reload;
 mod traffic;
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,7 +21,7 @@ use serde_json::Value;
 const SOON: Duration = Duration::from_secs(1);
 
 /// Where the service of most cases listens; the backends listen elsewhere, so that ports are translated.
-const LISTEN: SocketAddrV4 = SocketAddrV4::new(VIP, 80);
+const LISTEN: SocketAddr = SocketAddr::new(VIP, 80);
 
 /// `services[name]` of a status.
 fn service<'a>(status: &'a Value, name: &str) -> Result<&'a Value> {

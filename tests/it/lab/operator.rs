@@ -63,7 +63,7 @@ fn bpftool_prints_names() {
         assert!(shown.contains("name naru"), "{shown}");
 
         let mut maps = 0;
-        for pin in fs::read_dir(naru.pin_folder().join("v1"))? {
+        for pin in fs::read_dir(naru.pins())? {
             let pin = pin?.path();
             let path = pin.display().to_string();
             let Ok(shown) = net.node.stdout("bpftool", &["map", "show", "pinned", &path]) else {
@@ -79,8 +79,13 @@ fn bpftool_prints_names() {
             assert!(dump.starts_with('['), "{path}:\n{}", head(&dump));
         }
         assert!(maps >= 5, "{maps} maps");
-        for (map, field) in [("backends", "fingerprint"), ("services", "port"), ("flows", "rewrite")] {
-            let path = naru.pin_folder().join("v1").join(map).display().to_string();
+        for (map, field) in [
+            ("backends", "fingerprint"),
+            ("services", "port"),
+            ("flows", "rewrite"),
+            ("flows6", "rewrite"),
+        ] {
+            let path = naru.pins().join(map).display().to_string();
             let dump = net.node.stdout("bpftool", &["map", "dump", "pinned", &path])?;
             assert!(dump.contains(&format!("\"{field}\":")), "{map}:\n{}", head(&dump));
         }

@@ -111,7 +111,7 @@ fn a_service_that_moves_to_another_port_keeps_its_flows() {
         naru.tell(&["reload"])?;
         let moved = Load::one_each(2)
             .requests(200)
-            .start(&net.client, SocketAddrV4::new(VIP, 81))?
+            .start(&net.client, SocketAddr::new(VIP, 81))?
             .finish();
         assert_clean(&moved, 200);
         let refused = net.client.inside(|| get(LISTEN, "/"))?;

@@ -3,8 +3,9 @@
 //! `NARU_FRAMES` says how many; the seed of a failing run is printed and `NARU_SEED` takes it.
 
 use lb_common::parse::SYN;
-use lb_tests::packets::{Builder, packet};
+use lb_tests::packets::{Builder, Extension, Protocol};
 
+use super::net::runner;
 use super::*;
 
 /// SplitMix64: small, and the same everywhere.
@@ -46,7 +47,7 @@ fn kernel_and_host_agree_on_random_frames() {
     let mut random = Random(seed);
     for round in 0..number("NARU_FRAMES", 40_000) {
         if round % 5000 == 0 {
-            runner.forget_flows().unwrap();
+            runner.reset().unwrap();
         }
         let frame = frame(&mut random);
         if let Err(error) = runner.send(&frame) {
@@ -62,16 +63,16 @@ fn kernel_and_host_agree_on_random_frames() {
 
 /// Few clients, ports and flags, so that frames meet each other's flows; then, at times, damage.
 fn frame(random: &mut Random) -> Vec<u8> {
+    let family = if random.one_in(2) { Family::Ipv4 } else { Family::Ipv6 };
     let port = 2000 + random.below(6);
     let client = format!("198.{}.0.{}:{port}", 18 + random.below(2), 2 + random.below(3));
-    let mut builder = if random.one_in(2) {
-        packet(
-            &client,
-            &format!("198.18.0.100:{}", 80 + random.below(4) * random.below(2)),
-        )
+    let listen = format!("198.18.0.100:{}", 80 + random.below(4) * random.below(2));
+    let (source, destination) = if random.one_in(2) {
+        (client, listen)
     } else {
-        packet(BACKEND, &format!("{SNAT}:{port}"))
+        (BACKEND.to_owned(), format!("{SNAT}:{port}"))
     };
+    let mut builder = Builder::between(family.endpoint(&source), family.endpoint(&destination));
     vary(&mut builder, random);
     let mut frame = builder.build();
     if random.one_in(4) {
@@ -88,7 +89,7 @@ fn frame(random: &mut Random) -> Vec<u8> {
 
 fn vary(builder: &mut Builder, random: &mut Random) {
     if random.one_in(2) {
-        builder.protocol = lb_tests::packets::Protocol::Udp;
+        builder.protocol = Protocol::Udp;
     }
     builder.flags = if random.one_in(2) {
         SYN
@@ -96,7 +97,15 @@ fn vary(builder: &mut Builder, random: &mut Random) {
         random.next() as u8 & 0x17
     };
     builder.ttl = if random.one_in(16) { random.below(3) as u8 } else { 64 };
+    let tag = |random: &mut Random| ([0x8100, 0x88a8][random.below(2) as usize], random.next() as u16);
+    builder.tags = (0..random.below(4) * random.below(2)).map(|_| tag(random)).collect();
     builder.options = vec![1; 4 * (random.below(11) * random.below(2)) as usize];
+    let extension = |random: &mut Random| Extension {
+        number: [0, 60, 60, 43, 44][random.below(5) as usize],
+        content: vec![1; 6 + 8 * random.below(4) as usize],
+    };
+    let extensions = random.below(6) * random.below(2) * random.below(2);
+    builder.extensions = (0..extensions).map(|_| extension(random)).collect();
     builder.payload = (0..random.below(30)).map(|_| random.next() as u8).collect();
     builder.udp_checksum = !random.one_in(8);
 }

@@ -12,7 +12,7 @@ const IN_TIME: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_thousand_are_put_and_read_back_in_time() {
-    let Some(mut runner) = runner("a_thousand_are_put_and_read_back_in_time") else {
+    let Some(mut runner) = net::runner_of_its_own("a_thousand_are_put_and_read_back_in_time") else {
         return;
     };
     let one = state().backends[&BACKEND_ID];

@@ -15,7 +15,7 @@ const MOST_INSTRUCTIONS: u32 = 500_000;
 #[test]
 fn the_verifier_stays_far_from_its_limit() {
     let start = Instant::now();
-    let Some(runner) = runner("the_verifier_stays_far_from_its_limit") else {
+    let Some(runner) = net::runner_of_its_own("the_verifier_stays_far_from_its_limit") else {
         return;
     };
     let ready = start.elapsed().as_millis();

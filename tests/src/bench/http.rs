@@ -125,7 +125,7 @@ fn rig<'a>(lab: &Lab, (name, contender, ends): (&'static str, Contender, Ends), 
         .servers
         .iter()
         .zip(&backends)
-        .map(|(server, address)| Nginx::start(lab, server, *address));
+        .map(|(server, address)| Nginx::start(lab, server, &[(*address).into()]));
     let servers = servers.collect::<Result<Vec<_>>>()?;
     many_connections(&chain.client)?;
     let listen = SocketAddrV4::new(LISTEN, 80);
@@ -143,7 +143,8 @@ fn rig<'a>(lab: &Lab, (name, contender, ends): (&'static str, Contender, Ends), 
         vec![listen]
     };
     for target in &targets {
-        until(READY_WITHIN, || chain.client.inside(|| get(*target, "/"))?).with_context(|| format!("start {name}"))?;
+        until(READY_WITHIN, || chain.client.inside(|| get((*target).into(), "/"))?)
+            .with_context(|| format!("start {name}"))?;
     }
     Ok(Rig {
         name,

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use lb_tests::lab::{Lab, Load, Naru, Nginx, Running, Topology, VIP, built};
 
 const CONFIG: &str = include_str!("../../../config/demo.toml");
 const BACKENDS: [&str; 3] = ["web-a", "web-b", "web-c"];
-const LISTEN: SocketAddrV4 = SocketAddrV4::new(VIP, 80);
+const LISTEN: SocketAddr = SocketAddr::new(VIP, 80);
 const REFRESH: Duration = Duration::from_secs(1);
 /// Two clients with this pause after each answer make about 100 requests a second.
 const CLIENTS: u32 = 2;
@@ -114,7 +114,7 @@ fn one_line(naru: &Naru) -> Result<String> {
 fn advice(net: &Topology, naru: &Naru) -> Result<String> {
     let program = built("naru").or_else(|_| built("naru-under-test"))?;
     let program = program.display();
-    let pins = naru.pin_folder().join("v1");
+    let pins = naru.pins();
     let client = net.client.name();
     Ok(format!(
         "In another terminal, as root:

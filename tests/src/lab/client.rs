@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -25,8 +25,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn open(target: SocketAddrV4) -> Result<Self> {
-        Self::on(TcpStream::connect_timeout(&target.into(), PATIENCE).context("connect")?)
+    pub fn open(target: SocketAddr) -> Result<Self> {
+        Self::on(TcpStream::connect_timeout(&target, PATIENCE).context("connect")?)
     }
 
     pub fn on(stream: TcpStream) -> Result<Self> {
@@ -100,7 +100,7 @@ impl Connection {
 }
 
 /// Asks once, on a connection of its own: who answers?
-pub fn get(target: SocketAddrV4, path: &str) -> Result<String> {
+pub fn get(target: SocketAddr, path: &str) -> Result<String> {
     let mut connection = Connection::open(target)?;
     Ok(connection.ask(path, true)?.backend)
 }
@@ -171,7 +171,7 @@ impl Load {
         Self { pause, ..self }
     }
 
-    pub fn start(self, namespace: &Namespace, target: SocketAddrV4) -> Result<Running> {
+    pub fn start(self, namespace: &Namespace, target: SocketAddr) -> Result<Running> {
         let shared = Arc::new(Shared::default());
         let spawn = |_| {
             let shared = Arc::clone(&shared);
@@ -181,7 +181,7 @@ impl Load {
         Ok(Running { shared, threads })
     }
 
-    fn client(self, target: SocketAddrV4, shared: &Shared) {
+    fn client(self, target: SocketAddr, shared: &Shared) {
         let mut kept = None;
         while !shared.stop.load(Ordering::Relaxed) && shared.sent.fetch_add(1, Ordering::Relaxed) < self.requests {
             let answer = self.request(target, &mut kept);
@@ -190,7 +190,7 @@ impl Load {
         }
     }
 
-    fn request(self, target: SocketAddrV4, kept: &mut Option<Connection>) -> Result<String> {
+    fn request(self, target: SocketAddr, kept: &mut Option<Connection>) -> Result<String> {
         let mut connection = match kept.take() {
             Some(connection) => connection,
             None => Connection::open(target)?,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use lb_common::abi::LAYOUT_VERSION;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -147,6 +148,11 @@ impl<'lab> Naru<'lab> {
 
     pub fn config_path(&self) -> &Path {
         &self.config
+    }
+
+    /// Where the maps and links of this layout are.
+    pub fn pins(&self) -> PathBuf {
+        self.pin_folder().join(format!("v{LAYOUT_VERSION}"))
     }
 
     pub fn pin_folder(&self) -> &Path {

@@ -1,7 +1,7 @@
 //! A real nginx as a backend: says its name in body and header, and has one big file for long transfers.
 
 use std::fs::{self, File};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::LazyLock;
@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Lab, Namespace, Process, Topology, backend_address, client, poll};
+use super::topology::backend_addresses;
+use super::{Lab, Namespace, Process, Topology, client, poll};
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -31,8 +32,8 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Serves on `address` and calls itself as its namespace is called; returns when it answers.
-    pub fn start(lab: &Lab, namespace: &Namespace, address: SocketAddrV4) -> Result<Self> {
+    /// Serves on these addresses and calls itself as its namespace is called; returns when it answers.
+    pub fn start(lab: &Lab, namespace: &Namespace, addresses: &[SocketAddr]) -> Result<Self> {
         let name = namespace.role();
         let root = lab.folder().join("www");
         if !root.exists() {
@@ -43,7 +44,7 @@ impl Nginx {
         fs::create_dir_all(&folder)?;
         let config = folder.join("nginx.conf");
         let log = lab.folder().join(format!("{name}-nginx.log"));
-        fs::write(&config, text(name, address, &folder, &root, &log))?;
+        fs::write(&config, text(name, addresses, &folder, &root, &log))?;
 
         let mut command = namespace.command("nginx");
         command
@@ -57,24 +58,30 @@ impl Nginx {
         poll::until(READY_WITHIN, || {
             let ended = process.ended()?;
             ensure!(ended.is_none(), "nginx ended at once: {ended:?}");
-            namespace.inside(|| client::get(address, "/"))?.map(|_| ())
+            let answers = |address: &SocketAddr| client::get(*address, "/").map(|_| ());
+            namespace.inside(|| addresses.iter().try_for_each(answers))?
         })
-        .with_context(|| format!("start nginx on {address}"))?;
+        .with_context(|| format!("start nginx on {addresses:?}"))?;
         Ok(Self { _process: process })
     }
 
-    /// One on each backend of the network.
+    /// One on each backend of the network, at both of its addresses.
     pub fn on_each(lab: &Lab, net: &Topology) -> Result<Vec<Self>> {
         let backends = net.backends.iter().enumerate();
         backends
-            .map(|(index, backend)| Self::start(lab, backend, backend_address(index)))
+            .map(|(index, backend)| Self::start(lab, backend, &backend_addresses(index)))
             .collect()
     }
 }
 
 /// One process: it is gone when it is killed, no worker lives on.
-fn text(name: &str, address: SocketAddrV4, folder: &Path, root: &Path, log: &Path) -> String {
+fn text(name: &str, addresses: &[SocketAddr], folder: &Path, root: &Path, log: &Path) -> String {
     let (folder, root, log) = (folder.display(), root.display(), log.display());
+    let listens: Vec<String> = addresses
+        .iter()
+        .map(|address| format!("listen {address} backlog=4096;"))
+        .collect();
+    let listens = listens.join(" ");
     format!(
         "daemon off;
 master_process off;
@@ -91,7 +98,7 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     server {{
-        listen {address} backlog=4096;
+        {listens}
         root {root};
         add_header X-Backend {name};
         location = / {{ return 200 \"{name}\\n\"; }}

@@ -5,13 +5,14 @@
 //! 198.18.0.2        .0.1          198.18.1.1                           b2 ──── eth0 b2, 198.18.1.12
 //!                   .0.100
 //! ```
+//! The same in IPv6: 2001:db8::2, ::1, ::100 and 2001:db8:1::1, ::12.
 //! No namespace has a route out. The names are those of the namespaces and, in `[node]` and on the switch, of the
 //! interfaces. Every end but the node's has a program: veth then takes its frames from a queue, in order, as a card
 //! does. Without one each frame goes up on the CPU that sent it, so two of one connection race; while a connection
 //! begins or ends, Linux (6.18) may then find no socket for a packet of it, and answers with a RST.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -19,7 +20,8 @@ use anyhow::Result;
 use super::{Lab, Namespace, PassProgram};
 
 /// Where the services listen: an address of the node's `clients` interface.
-pub const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 100);
+pub const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 100));
+pub const VIP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100));
 /// Where the lab's servers listen.
 pub const BACKEND_PORT: u16 = 8080;
 
@@ -48,21 +50,30 @@ impl Topology {
         let node = lab.namespace("node")?;
         let switch = lab.namespace("switch")?;
         let backends: Vec<_> = names.iter().map(|name| lab.namespace(name)).collect::<Result<_>>()?;
+        for host in [&client, &node].into_iter().chain(&backends) {
+            host.speak_ipv6()?;
+        }
 
         cable(&client, "eth0", &node, "clients")?;
-        client.ip("addr add 198.18.0.2/24 dev eth0")?;
-        node.ip(&format!(
-            "addr add 198.18.0.1/24 dev clients\naddr add {VIP}/24 dev clients"
-        ))?;
+        client.ip("addr add 198.18.0.2/24 dev eth0\naddr add 2001:db8::2/64 dev eth0")?;
+        for address in [
+            "198.18.0.1/24",
+            &format!("{VIP}/24"),
+            "2001:db8::1/64",
+            &format!("{VIP6}/64"),
+        ] {
+            node.ip(&format!("addr add {address} dev clients"))?;
+        }
 
         switch.ip("link add bridge type bridge\nlink set bridge up")?;
         cable(&node, "servers", &switch, "node")?;
         switch.ip("link set node master bridge")?;
-        node.ip("addr add 198.18.1.1/24 dev servers")?;
+        node.ip("addr add 198.18.1.1/24 dev servers\naddr add 2001:db8:1::1/64 dev servers")?;
         for (index, backend) in backends.iter().enumerate() {
             cable(backend, "eth0", &switch, backend.role())?;
             switch.ip(&format!("link set {} master bridge", backend.role()))?;
-            backend.ip(&format!("addr add {}/24 dev eth0", backend_address(index).ip()))?;
+            let [ipv4, ipv6] = backend_addresses(index).map(|address| address.ip());
+            backend.ip(&format!("addr add {ipv4}/24 dev eth0\naddr add {ipv6}/64 dev eth0"))?;
             backend.no_offload("eth0")?;
             pass.attach(&switch, backend.role())?;
             pass.attach(backend, "eth0")?;
@@ -84,30 +95,16 @@ impl Topology {
 
     /// `[service]` text: `listen` on the VIP, all backends with these weights, named as their namespaces.
     pub fn service(&self, name: &str, protocol: &str, port: u16, weights: &[u16]) -> String {
-        let names: Vec<_> = self
-            .backends
-            .iter()
-            .map(|backend| format!("{:?}", backend.role()))
-            .collect();
-        let weights: Vec<_> = self
-            .backends
-            .iter()
-            .zip(weights)
-            .map(|(b, w)| format!("{} = {w}", b.role()))
-            .collect();
-        let mut text = format!(
-            "[service.{name}]\nlisten = \"{VIP}:{port}\"\nprotocol = \"{protocol}\"\nbackends = [{}]\nweights = {{ {} }}\n",
-            names.join(", "),
-            weights.join(", ")
-        );
-        for (index, backend) in self.backends.iter().enumerate() {
-            text += &format!(
-                "\n[backend.{}]\naddress = \"{}\"\n",
-                backend.role(),
-                backend_address(index)
-            );
-        }
-        text
+        let names = self.backends.iter().map(|backend| backend.role().to_owned());
+        let backends: Vec<_> = names.zip((0..).map(backend_address)).collect();
+        service(name, protocol, SocketAddr::new(VIP, port), &backends, weights)
+    }
+
+    /// As `service`, in IPv6; the backends' names end in `-6`.
+    pub fn service6(&self, name: &str, protocol: &str, port: u16, weights: &[u16]) -> String {
+        let names = self.backends.iter().map(|backend| format!("{}-6", backend.role()));
+        let backends: Vec<_> = names.zip((0..).map(backend_address6)).collect();
+        service(name, protocol, SocketAddr::new(VIP6, port), &backends, weights)
     }
 }
 
@@ -123,9 +120,45 @@ impl Drop for Topology {
     }
 }
 
-pub fn backend_address(index: usize) -> SocketAddrV4 {
-    let last = FIRST_BACKEND + u8::try_from(index).expect("a lab has few backends");
-    SocketAddrV4::new(Ipv4Addr::new(198, 18, 1, last), BACKEND_PORT)
+fn service(
+    name: &str,
+    protocol: &str,
+    listen: SocketAddr,
+    backends: &[(String, SocketAddr)],
+    weights: &[u16],
+) -> String {
+    let names: Vec<_> = backends.iter().map(|(backend, _)| format!("{backend:?}")).collect();
+    let weighted = backends.iter().zip(weights);
+    let weights: Vec<_> = weighted
+        .map(|((backend, _), weight)| format!("{backend} = {weight}"))
+        .collect();
+    let mut text = format!(
+        "[service.{name}]\nlisten = \"{listen}\"\nprotocol = \"{protocol}\"\nbackends = [{}]\nweights = {{ {} }}\n",
+        names.join(", "),
+        weights.join(", ")
+    );
+    for (backend, address) in backends {
+        text += &format!("\n[backend.{backend}]\naddress = \"{address}\"\n");
+    }
+    text
+}
+
+pub fn backend_address(index: usize) -> SocketAddr {
+    SocketAddr::from(([198, 18, 1, last(index)], BACKEND_PORT))
+}
+
+pub fn backend_address6(index: usize) -> SocketAddr {
+    // 11 reads as 11, not as b.
+    let last = u16::from_str_radix(&last(index).to_string(), 16).expect("decimal digits are hexadecimal ones");
+    SocketAddr::from(([0x2001, 0xdb8, 1, 0, 0, 0, 0, last], BACKEND_PORT))
+}
+
+pub(super) fn backend_addresses(index: usize) -> [SocketAddr; 2] {
+    [backend_address(index), backend_address6(index)]
+}
+
+fn last(index: usize) -> u8 {
+    FIRST_BACKEND + u8::try_from(index).expect("a lab has few backends")
 }
 
 /// A veth pair from one namespace into another, up at both ends; it never was in the host's.

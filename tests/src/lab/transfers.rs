@@ -3,7 +3,7 @@
 //! Each byte is compared. Receive buffers are small, so that packets flow as long as the reader reads.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -45,7 +45,7 @@ pub struct Outcome {
 
 impl Transfers {
     /// Returns when all are under way. Left alone, one lasts about 50 seconds.
-    pub fn start(namespace: &Namespace, target: SocketAddrV4, count: usize) -> Result<Self> {
+    pub fn start(namespace: &Namespace, target: SocketAddr, count: usize) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let spawn = |_| {
             let shared = Arc::clone(&shared);
@@ -101,8 +101,13 @@ impl Drop for Transfers {
     }
 }
 
-fn download(target: SocketAddrV4, shared: &Shared, backend: &mut String) -> Result<()> {
-    let descriptor = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+fn download(target: SocketAddr, shared: &Shared, backend: &mut String) -> Result<()> {
+    let family = if target.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let descriptor = socket(family, SocketType::STREAM, None)?;
     sockopt::set_socket_recv_buffer_size(&descriptor, RECEIVE_BUFFER)?;
     connect(&descriptor, &target).context("connect")?;
     let mut connection = Connection::on(TcpStream::from(descriptor))?;

@@ -1,6 +1,6 @@
 //! UDP: a server that answers each datagram with its name before it, and a client that counts the answers.
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Namespace, Tally, Topology, backend_address};
+use super::topology::backend_addresses;
+use super::{Namespace, Tally, Topology};
 
 const LOOK_UP: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -21,7 +22,7 @@ pub struct UdpEcho {
 }
 
 impl UdpEcho {
-    pub fn start(namespace: &Namespace, address: SocketAddrV4) -> Result<Self> {
+    pub fn start(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
         let socket = namespace
             .inside(|| UdpSocket::bind(address))?
             .with_context(|| format!("bind UDP {address}"))?;
@@ -38,12 +39,13 @@ impl UdpEcho {
         })
     }
 
-    /// One on each backend of the network.
+    /// On each backend of the network, at both of its addresses.
     pub fn on_each(net: &Topology) -> Result<Vec<Self>> {
-        let backends = net.backends.iter().enumerate();
-        backends
-            .map(|(index, backend)| Self::start(backend, backend_address(index)))
-            .collect()
+        let addresses = net.backends.iter().zip(0..).flat_map(|(backend, index)| {
+            let of_family = move |address| Self::start(backend, address);
+            backend_addresses(index).map(of_family)
+        });
+        addresses.collect()
     }
 }
 
@@ -75,12 +77,17 @@ pub struct UdpFlow {
 }
 
 impl UdpFlow {
-    pub fn open(namespace: &Namespace, target: SocketAddrV4) -> Result<Self> {
+    pub fn open(namespace: &Namespace, target: SocketAddr) -> Result<Self> {
         namespace.inside(|| Self::to(target))?
     }
 
-    fn to(target: SocketAddrV4) -> Result<Self> {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    fn to(target: SocketAddr) -> Result<Self> {
+        let any: IpAddr = if target.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        let socket = UdpSocket::bind((any, 0))?;
         socket.connect(target)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { socket, asked: 0 })
@@ -114,7 +121,7 @@ impl UdpFlow {
 
 /// Asks `count` times on each of so many flows, one flow after the other. A flow must be answered by one and the same
 /// backend.
-pub fn udp_exchange(namespace: &Namespace, target: SocketAddrV4, flows: usize, count: usize) -> Result<Tally> {
+pub fn udp_exchange(namespace: &Namespace, target: SocketAddr, flows: usize, count: usize) -> Result<Tally> {
     namespace.inside(|| {
         let mut tally = Tally::default();
         for _ in 0..flows {

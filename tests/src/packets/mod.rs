@@ -5,6 +5,6 @@ mod builder;
 mod model;
 mod runner;
 
-pub use builder::{Builder, Protocol, packet};
+pub use builder::{Builder, Extension, Protocol, packet};
 pub use model::Model;
 pub use runner::{Action, Outcome, Runner};

@@ -2,30 +2,42 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
-use lb_common::abi::{Backend, BackendId, Listen, Route, Service, ServiceId, Traffic, slot_of};
+use lb_common::abi::{Backend, BackendId, FragmentKey, Listen, Ports, Route, Service, ServiceId, Traffic};
 use lb_common::decide::{Tables, Verdict, decide};
-use lb_common::flow_table::{Entry, FlowEntry, FlowMemory};
-use lb_common::parse::{Field, Frame};
+use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Loop};
+use lb_common::frame::Frame;
+use lb_common::open::{Opening, Scratch};
 use lb_common::verdict::Reason;
-use lb_common::wire::Be32;
+use lb_common::wire::{Be32, Ip};
 use lb_userspace::core::kernel::KernelState;
 
 pub struct Model {
     pub(super) state: KernelState,
-    flows: Box<[Cell<FlowEntry>]>,
+    ipv4: Box<[Cell<FlowEntry<Be32>>]>,
+    ipv6: Box<[Cell<FlowEntry<Ip>>]>,
+    openings: (Cell<Opening<Be32>>, Cell<Opening<Ip>>),
+    exhausted: Box<[Cell<u32>]>,
+    active: RefCell<BTreeMap<BackendId, i64>>,
+    turns: RefCell<BTreeMap<ServiceId, u64>>,
+    fragments: RefCell<BTreeMap<FragmentKey, Ports>>,
     pub now: Cell<u32>,
     pub traffic: RefCell<BTreeMap<BackendId, Traffic>>,
     pub verdicts: RefCell<BTreeMap<Reason, u64>>,
 }
 
 impl Model {
-    /// `entries` is a power of two.
+    /// `entries` of each family, a power of two.
     pub fn new(state: KernelState, entries: usize) -> Self {
         Self {
             state,
-            flows: (0..entries).map(|_| Cell::default()).collect(),
+            ipv4: (0..entries).map(|_| Cell::default()).collect(),
+            ipv6: (0..entries).map(|_| Cell::default()).collect(),
+            openings: Default::default(),
+            exhausted: (0..=BackendId::MAX).map(|_| Cell::default()).collect(),
+            active: RefCell::default(),
+            turns: RefCell::default(),
+            fragments: RefCell::default(),
             now: Cell::new(1),
             traffic: RefCell::default(),
             verdicts: RefCell::default(),
@@ -34,7 +46,7 @@ impl Model {
 
     pub fn run(&self, frame: &mut Vec<u8>, ingress: u32) -> Verdict {
         let verdict = decide(&mut Bytes(frame), self, ingress);
-        if let Verdict::Stop(reason) = verdict {
+        if let Verdict::Stop(reason) | Verdict::Answer(reason) = verdict {
             *self.verdicts.borrow_mut().entry(reason).or_default() += 1;
         }
         verdict
@@ -48,31 +60,73 @@ impl Frame for Bytes<'_> {
         self.0.len()
     }
 
-    fn read<T: Field>(&self, at: usize) -> Option<T> {
-        let bytes = self.0.get(at..at + size_of::<T>())?;
-        // SAFETY: as many bytes as T has, and any bytes are a `Field`.
-        Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+    fn bytes(&self, at: usize, length: usize) -> Option<*mut u8> {
+        let bytes = self.0.get(at..at + length)?;
+        Some(bytes.as_ptr().cast_mut())
     }
 
-    fn write<T: Field>(&mut self, at: usize, value: T) -> Option<()> {
-        let bytes = self.0.get_mut(at..at + size_of::<T>())?;
-        // SAFETY: as above.
-        unsafe { bytes.as_mut_ptr().cast::<T>().write_unaligned(value) };
+    fn truncate(&mut self, length: usize) -> Option<()> {
+        self.0.resize(length, 0);
+        Some(())
+    }
+
+    fn grow_front(&mut self, bytes: usize) -> Option<()> {
+        self.0.splice(0..0, std::iter::repeat_n(0, bytes));
         Some(())
     }
 }
 
-impl FlowMemory for Model {
+impl Loop for Model {}
+
+impl Scratch<Be32> for Model {
+    fn opening(&self) -> Option<&mut Opening<Be32>> {
+        // SAFETY: one decision at a time, which asks for it once in each stage.
+        Some(unsafe { &mut *self.openings.0.as_ptr() })
+    }
+}
+
+impl Scratch<Ip> for Model {
+    fn opening(&self) -> Option<&mut Opening<Ip>> {
+        // SAFETY: as above.
+        Some(unsafe { &mut *self.openings.1.as_ptr() })
+    }
+}
+
+impl FlowMemory<Be32> for Model {
     fn mask(&self) -> u32 {
-        self.flows.len() as u32 - 1
+        self.ipv4.len() as u32 - 1
     }
 
-    fn entry(&self, index: u32) -> Option<Entry> {
+    fn entry(&self, index: u32) -> Option<Entry<Be32>> {
         // SAFETY: an element of a table that outlives the decision.
-        self.flows
-            .get(index as usize)
-            .map(|entry| unsafe { Entry::new(entry.as_ptr()) })
+        let entry = |cell: &Cell<_>| unsafe { Entry::new(cell.as_ptr()) };
+        self.ipv4.get(index as usize).map(entry)
     }
+
+    fn count_active(&self, backend: BackendId, change: i64) {
+        *self.active.borrow_mut().entry(backend).or_default() += change;
+    }
+}
+
+impl FlowMemory<Ip> for Model {
+    fn mask(&self) -> u32 {
+        self.ipv6.len() as u32 - 1
+    }
+
+    fn entry(&self, index: u32) -> Option<Entry<Ip>> {
+        // SAFETY: as above.
+        let entry = |cell: &Cell<_>| unsafe { Entry::new(cell.as_ptr()) };
+        self.ipv6.get(index as usize).map(entry)
+    }
+
+    fn count_active(&self, backend: BackendId, change: i64) {
+        *self.active.borrow_mut().entry(backend).or_default() += change;
+    }
+}
+
+fn bits(address: &Ip) -> u128 {
+    let words = address.words.map(|word| u128::from(u32::from_be(word)));
+    words.into_iter().fold(0, |bits, word| bits << 32 | word)
 }
 
 impl Tables for Model {
@@ -80,30 +134,56 @@ impl Tables for Model {
         self.state.listens.get(listen).copied()
     }
 
-    fn slot(&self, service: ServiceId, hash: u64) -> Option<BackendId> {
-        let slots = self.state.slots.get(&service)?;
-        slots.get(slot_of(hash, slots.len() as u64) as usize).copied()
+    fn slot_count(&self, service: ServiceId) -> Option<u64> {
+        self.state.slots.get(&service).map(|slots| slots.len() as u64)
+    }
+
+    fn slot(&self, service: ServiceId, number: u64) -> Option<BackendId> {
+        self.state.slots.get(&service)?.get(number as usize).copied()
+    }
+
+    fn turn(&self, service: ServiceId) -> u64 {
+        let mut turns = self.turns.borrow_mut();
+        let turn = turns.entry(service).or_default();
+        *turn += 1;
+        *turn
+    }
+
+    fn active_flows(&self, id: BackendId) -> u64 {
+        let active = self.active.borrow();
+        active.get(&id).copied().unwrap_or_default().cast_unsigned()
+    }
+
+    fn exhausted_at(&self, id: BackendId) -> u32 {
+        self.exhausted[usize::from(id)].get()
+    }
+
+    fn note_exhausted(&self, id: BackendId, now: u32) {
+        self.exhausted[usize::from(id)].set(now);
+    }
+
+    fn remember(&self, key: &FragmentKey, ports: &Ports) {
+        self.fragments.borrow_mut().insert(*key, *ports);
+    }
+
+    fn recall(&self, key: &FragmentKey) -> Option<Ports> {
+        self.fragments.borrow().get(key).copied()
     }
 
     fn backend(&self, id: BackendId) -> Option<&Backend> {
         self.state.backends.get(&id)
     }
 
-    fn route(&self, address: Be32) -> Option<Route> {
-        let address = Ipv4Addr::from(address).to_bits();
-        let holds = |prefix: Ipv4Addr, length: u8| {
-            (address ^ prefix.to_bits())
-                .checked_shr(32 - u32::from(length))
+    /// As the kernel's trie does, which knows nothing of families.
+    fn route(&self, address: &Ip) -> Option<Route> {
+        let routes = self.state.routes.iter().map(|(prefix, route)| (prefix.key(), route));
+        let holds = |prefix: &Ip, length: u32| {
+            (bits(address) ^ bits(prefix))
+                .checked_shr(128 - length)
                 .is_none_or(|rest| rest == 0)
         };
-        let matching = self
-            .state
-            .routes
-            .iter()
-            .filter(|(prefix, _)| holds(prefix.address, prefix.length));
-        matching
-            .max_by_key(|(prefix, _)| prefix.length)
-            .map(|(_, route)| *route)
+        let matching = routes.filter(|((prefix, length), _)| holds(prefix, *length));
+        matching.max_by_key(|((_, length), _)| *length).map(|(_, route)| *route)
     }
 
     fn now(&self) -> u32 {

@@ -8,11 +8,15 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use lb_common::abi::{BackendId, Traffic};
 use lb_common::decide::Verdict;
-use lb_common::flow_table::{FlowMemory, Word};
+use lb_common::family::Address;
+use lb_common::flow_table::{FlowKey, FlowMemory, Found, TICK_SHIFT, Word, find, release};
 use lb_common::verdict::Reason;
+use lb_common::wire::{Be16, Be32, Ip};
 use lb_userspace::core::kernel::{Action as KernelAction, KernelState};
 use lb_userspace::io::bpf::Kernel;
+use rustix::time::{ClockId, clock_gettime};
 
+use super::builder::Builder;
 use super::model::Model;
 
 /// The interface test runs come in by: the loopback device's index.
@@ -31,7 +35,7 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub action: Action,
-    /// None for what was sent.
+    /// None for what was sent on.
     pub reason: Option<Reason>,
     pub frame: Vec<u8>,
 }
@@ -40,7 +44,6 @@ pub struct Runner {
     pub kernel: Kernel,
     pub model: Model,
     state: KernelState,
-    pin_dir: PathBuf,
     verdicts: BTreeMap<Reason, u64>,
     /// As they stood when the model began.
     traffic: BTreeMap<BackendId, Traffic>,
@@ -54,26 +57,33 @@ impl Runner {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let pin_dir = PathBuf::from(format!("/sys/fs/bpf/naru-lab-{}-packets{number}", std::process::id()));
         let mut kernel = Kernel::open(&pin_dir, FLOWS)?;
+        // Its maps live as long as it holds them, and nothing is to stay when the tests are gone.
+        std::fs::remove_dir_all(&pin_dir).context("remove the pins")?;
         fill(&mut kernel, state)?;
-        let model = Model::new(state.clone(), kernel.flows().mask() as usize + 1);
+        let model = Model::new(state.clone(), kernel.flows().ipv4.mask() as usize + 1);
         let verdicts = kernel.verdicts()?;
         Ok(Self {
             kernel,
             model,
             state: state.clone(),
-            pin_dir,
             verdicts,
             traffic: BTreeMap::new(),
         })
     }
 
-    /// An empty flow table, and counters from zero.
-    pub fn forget_flows(&mut self) -> Result<()> {
-        for index in 0..=self.kernel.flows().mask() {
-            let entry = self.kernel.flows().entry(index).context("an entry")?;
-            entry.swap(entry.word(), Word(0));
+    /// Everything as at first: no flow, the slots that were given, counters from zero.
+    pub fn reset(&mut self) -> Result<()> {
+        let flows = self.kernel.flows();
+        empty(&flows.ipv4);
+        empty(&flows.ipv6);
+        empty::<Be32>(&self.model);
+        empty::<Ip>(&self.model);
+        if self.model.state != self.state {
+            fill(&mut self.kernel, &self.state)?;
+            self.model.state.clone_from(&self.state);
         }
-        self.model = Model::new(self.state.clone(), self.kernel.flows().mask() as usize + 1);
+        self.model.traffic.take();
+        self.model.verdicts.take();
         self.verdicts = self.kernel.verdicts()?;
         for id in self.state.backends.keys() {
             self.traffic.insert(*id, self.kernel.traffic(*id)?);
@@ -81,19 +91,33 @@ impl Runner {
         Ok(())
     }
 
-    /// Puts `to` in all slots of `from`, in the program's tables and the model's.
+    /// `to` takes all slots of `from`, and its weight.
     pub fn replace_backend(&mut self, from: BackendId, to: BackendId) -> Result<()> {
-        for slots in self.model.state.slots.values_mut() {
-            for slot in slots.iter_mut().filter(|slot| **slot == from) {
-                *slot = to;
-            }
+        let state = &mut self.model.state;
+        for slot in state.slots.values_mut().flatten().filter(|slot| **slot == from) {
+            *slot = to;
         }
-        self.kernel
-            .apply(&KernelAction::PutSlots(self.model.state.slots.clone()))
+        for (id, weight) in [(from, 0), (to, 1)] {
+            state.backends.get_mut(&id).context("a backend of the table")?.weight = weight;
+        }
+        fill(&mut self.kernel, state)
+    }
+
+    /// Frees the flow of a client's packet in both tables, as a sweep does.
+    pub fn end_flow(&mut self, of: &Builder) {
+        let flows = self.kernel.flows();
+        if of.source.is_ipv4() {
+            end::<Be32>(&flows.ipv4, of);
+            end::<Be32>(&self.model, of);
+        } else {
+            end::<Ip>(&flows.ipv6, of);
+            end::<Ip>(&self.model, of);
+        }
     }
 
     /// One frame through the program and the model, which must agree on all they did.
     pub fn send(&mut self, frame: &[u8]) -> Result<Outcome> {
+        self.model.now.set(now());
         let (action, sent) = self.test_run(frame)?;
         let counted = self.kernel.verdicts()?;
         let mut reasons = counted
@@ -120,6 +144,12 @@ impl Runner {
                 reason: None,
                 frame,
             },
+            Verdict::Answer(reason) => Outcome {
+                action: Action::Tx,
+                reason: Some(reason),
+                frame,
+            },
+            Verdict::Next(stage) => bail!("the host stopped before {}", stage.name()),
             Verdict::Stop(reason) => {
                 let action = if reason.passes() { Action::Pass } else { Action::Drop };
                 Outcome {
@@ -174,6 +204,37 @@ impl Runner {
     }
 }
 
+fn empty<A: Address>(memory: &impl FlowMemory<A>) {
+    for index in 0..=memory.mask() {
+        let entry = memory.entry(index).expect("an entry for every index");
+        let word = entry.word();
+        if word.is_live() {
+            release(memory, &Found { entry, word, index });
+        }
+        // The same serials on both sides.
+        entry.swap(entry.word(), Word(0));
+    }
+}
+
+fn end<A: Address>(memory: &impl FlowMemory<A>, of: &Builder) {
+    let key = FlowKey {
+        source: A::from_ip(&of.source.into()),
+        destination: A::from_ip(&of.destination.into()),
+        source_port: Be16::new(of.source_port),
+        destination_port: Be16::new(of.destination_port),
+        protocol: of.protocol_number(),
+    };
+    if let Some(flow) = find(memory, &key) {
+        release(memory, &flow);
+    }
+}
+
+/// As the program reads it.
+fn now() -> u32 {
+    let time = clock_gettime(ClockId::MonotonicCoarse);
+    ((time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64) >> TICK_SHIFT) as u32
+}
+
 fn since(before: &Traffic, after: &Traffic) -> Traffic {
     Traffic {
         new_flows: after.new_flows - before.new_flows,
@@ -181,14 +242,6 @@ fn since(before: &Traffic, after: &Traffic) -> Traffic {
         bytes_to_backend: after.bytes_to_backend - before.bytes_to_backend,
         packets_to_client: after.packets_to_client - before.packets_to_client,
         bytes_to_client: after.bytes_to_client - before.bytes_to_client,
-    }
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.pin_dir) {
-            eprintln!("left over: {}: {error}", self.pin_dir.display());
-        }
     }
 }
 

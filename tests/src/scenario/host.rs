@@ -1,9 +1,9 @@
 //! A host's network as commands build it: links, the routes that come with their addresses, neighbours.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
-use lb_userspace::core::network::{KernelRoute, Link, Network, Prefix};
+use lb_userspace::core::network::{KernelRoute, Link, Network, Own, Prefix, longest};
 
 /// Clients and a gateway on eth0, which has the service address; two backends on eth1.
 const USUAL: [&str; 6] = [
@@ -63,7 +63,10 @@ pub fn change(network: &mut Network, command: &str) -> Result<bool> {
 
 fn add_link(network: &mut Network, index: u32, name: &str, mac: &str, addresses: &[&str]) -> Result<()> {
     let addresses = addresses.iter().map(|text| block(text)).collect::<Result<Vec<_>>>()?;
-    for (_, prefix) in addresses.iter().filter(|(_, prefix)| prefix.length < 32) {
+    for (_, prefix) in addresses
+        .iter()
+        .filter(|(address, prefix)| prefix.length < longest(*address))
+    {
         network.routes.insert(
             *prefix,
             KernelRoute {
@@ -75,7 +78,7 @@ fn add_link(network: &mut Network, index: u32, name: &str, mac: &str, addresses:
     }
     let addresses = addresses
         .iter()
-        .map(|(address, prefix)| (*address, prefix.length))
+        .map(|(address, prefix)| Own::lasting(*address, prefix.length))
         .collect();
     let link = Link {
         name: name.to_owned(),
@@ -94,7 +97,7 @@ fn index(network: &Network, name: &str) -> Result<u32> {
     Ok(*link.with_context(|| format!("there is no link {name}"))?.0)
 }
 
-fn block(text: &str) -> Result<(Ipv4Addr, Prefix)> {
+fn block(text: &str) -> Result<(IpAddr, Prefix)> {
     let (address, length) = text.split_once('/').context("a block is ADDRESS/LENGTH")?;
     let address = address.parse()?;
     Ok((address, Prefix::around(address, length.parse()?)))

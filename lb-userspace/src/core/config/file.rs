@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::keys::{section, words};
 use super::shapes::{Int, List, OneOrMore, Sections, Weights};
-use super::values::{Datapoints, Endpoint, HostPort, Interface, Member, Name, Prefix, Threshold, Unicast};
+use super::values::{Datapoints, Endpoint, HostPort, Interface, Member, Name, Prefix, Routed, Threshold, Unicast};
 
 section! {
     /// The configuration of one Naru node.
@@ -45,7 +45,7 @@ section! {
         run_dir: PathBuf,
         /// Folder of the pinned maps, on a BPF file system; without it /sys/fs/bpf/naru.
         pin_dir: PathBuf,
-        /// How many flows there is room for, 256 bytes each; without it 262144.
+        /// How many flows of each address family there is room for, 256 and 512 bytes each; without it 262144.
         max_flows: Int<1024, 4_000_000>,
     }
 }
@@ -144,7 +144,7 @@ section! {
         /// How a new flow finds its backend; without it maglev.
         algorithm: Algorithm,
         /// Addresses the backends see; without it the one of the interface towards the backend.
-        snat: List<Unicast>,
+        snat: List<Routed>,
         /// Who serves: names of [backend.NAME], address:port or host:port.
         backends (such as "[\"198.18.1.11:8080\"]"): List<Member>,
         /// Shares of new flows, 0 to 1000 by backend, without it 1; 0 means no new flows.

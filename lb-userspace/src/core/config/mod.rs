@@ -21,11 +21,12 @@ mod weights;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use diagnostic::{Diagnostic, Severity, nearest};
+use lb_common::abi::{Algorithm, Mode};
 pub use schema::json_schema;
 pub use service::TCP_IDLE_TIMEOUT;
 
@@ -33,7 +34,8 @@ use diagnostic::{Report, subject};
 use file::File;
 use reader::{Field, Reader, Value};
 
-use super::network::Network;
+use super::network::{Network, Prefix};
+use super::next_hops::owners;
 
 /// A larger file is not a configuration.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -74,10 +76,13 @@ pub enum Xdp {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    pub listens: Vec<SocketAddrV4>,
+    /// Of one address family, as are `snat` and the backends.
+    pub listens: Vec<SocketAddr>,
     pub protocol: Protocol,
-    /// None: the address of the interface towards the backend.
-    pub snat: Option<Ipv4Addr>,
+    pub mode: Mode,
+    pub algorithm: Algorithm,
+    /// Empty: the address of the interface towards the backend.
+    pub snat: Vec<IpAddr>,
     pub idle_timeout: Duration,
     /// In the file's order.
     pub backends: Vec<Backend>,
@@ -93,7 +98,7 @@ pub enum Protocol {
 pub struct Backend {
     /// The `[backend.NAME]`, or the literal address where the file gives that.
     pub name: String,
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// 0: no new flows.
     pub weight: u16,
 }
@@ -104,21 +109,15 @@ pub struct Parsed {
     pub config: Config,
     pub warnings: Vec<Diagnostic>,
     /// What is to be said of a listen address if no interface has it.
-    unowned: Vec<(Ipv4Addr, Diagnostic)>,
+    unowned: Vec<(IpAddr, Diagnostic)>,
 }
 
 impl Parsed {
-    /// Warnings about listens whose address is on no interface: nobody answers ARP for it.
+    /// Warnings about listens whose address is on no interface: nobody tells clients its link address.
     pub fn unowned_listens(&self, network: &Network) -> Vec<&Diagnostic> {
-        let owned = |address| {
-            network
-                .links
-                .values()
-                .any(|link| link.addresses.iter().any(|(own, _)| own == address))
-        };
-        self.unowned
-            .iter()
-            .filter(|(address, _)| !owned(address))
+        let unowned = self.unowned.iter();
+        unowned
+            .filter(|(address, _)| owners(network, *address).next().is_none())
             .map(|(_, warning)| warning)
             .collect()
     }
@@ -173,7 +172,7 @@ fn node(field: Field<file::Node>) -> Node {
     }
 }
 
-fn unowned(file: &File, report: &Report<'_>) -> Vec<(Ipv4Addr, Diagnostic)> {
+fn unowned(file: &File, report: &Report<'_>) -> Vec<(IpAddr, Diagnostic)> {
     let mut unowned = Vec::new();
     for (name, service) in file
         .service
@@ -182,14 +181,14 @@ fn unowned(file: &File, report: &Report<'_>) -> Vec<(Ipv4Addr, Diagnostic)> {
         .flat_map(|services| services.in_order())
     {
         for listen in service.value.listen.value().into_iter().flat_map(|list| &list.0) {
-            let IpAddr::V4(address) = listen.value.0.ip() else {
-                continue;
-            };
+            let address = listen.value.0.ip();
+            let question = if address.is_ipv4() { "ARP" } else { "ND" };
             let message = format!(
-                "{}: {address} is on no interface, so nobody answers ARP for it",
+                "{}: {address} is on no interface, so nobody answers {question} for it",
                 subject("service", Some(name))
             );
-            let hint = format!("`ip address add {address}/32 dev INTERFACE`, or a listen this host has");
+            let alone = Prefix::of_one(address);
+            let hint = format!("`ip address add {alone} dev INTERFACE`, or a listen this host has");
             unowned.push((
                 address,
                 report.diagnostic(Severity::Warning, &listen.span, message, Some(hint)),

@@ -1,11 +1,13 @@
 //! Whether one service fits together and beside the rest of the file, and the `Config` of it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use lb_common::abi::{self, MAX_SNAT};
+
 use super::diagnostic::{Report, Span, subject, suggest};
-use super::file::{self, File, Protocol};
+use super::file::{self, Algorithm, File, Mode, Protocol};
 use super::reader::{At, Field};
 use super::services::Listens;
 use super::shapes::{List, Sections};
@@ -39,6 +41,8 @@ pub fn service(
     context.check_duplicates(&all, report);
     context.check_loops(service, &all, report);
     context.check_families(service, &all, report);
+    context.check_ports(service, &all, report);
+    context.check_snat(service, report);
     if let (Some(weights), Some(names)) = (service.weights.given(), member_names(service)) {
         check_weights(&context.who, weights, &names, report);
     }
@@ -137,6 +141,33 @@ impl Context<'_> {
         }
     }
 
+    /// Where the backend sees the client's own packets, it has to listen where the client connects to.
+    fn check_ports(&self, service: &file::Service, members: &[&Found<'_>], report: &mut Report<'_>) {
+        let mode = match service.mode.value() {
+            Some(Mode::DsrL2) => "dsr-l2",
+            Some(Mode::DsrIpip) => "dsr-ipip",
+            Some(Mode::Nat) | None => return,
+        };
+        let listens = service.listen.value().into_iter().flat_map(|list| &list.0);
+        let ports: Vec<u16> = listens.map(|listen| listen.value.0.port()).collect();
+        for member in members {
+            let Some(port) = member.address.map(|address| address.port()) else {
+                continue;
+            };
+            if let Some(other) = ports.iter().find(|listen| **listen != port) {
+                let message = format!(
+                    "{}: backend {:?} is on port {port}, the listen on {other}; mode {mode} does not translate ports",
+                    self.who, member.name
+                );
+                report.error(
+                    member.span,
+                    message,
+                    format!("give it port {other}, or use mode \"nat\""),
+                );
+            }
+        }
+    }
+
     fn check_families(&self, service: &file::Service, members: &[&Found<'_>], report: &mut Report<'_>) {
         let listens = service.listen.value().into_iter().flat_map(|list| &list.0);
         let listens = listens.map(|listen| (&listen.span, listen.value.0.ip()));
@@ -161,6 +192,24 @@ impl Context<'_> {
             );
         }
     }
+
+    fn check_snat(&self, service: &file::Service, report: &mut Report<'_>) {
+        let mut seen = BTreeMap::new();
+        for (index, At { value, span }) in service.snat.value().into_iter().flat_map(|list| &list.0).enumerate() {
+            if let Some(first) = seen.insert(value.0, span) {
+                let hint = format!("first given at {}", report.place(first));
+                report.error(span, format!("{}: snat {} is listed twice", self.who, value.0), hint);
+            }
+            if index == MAX_SNAT {
+                let message = format!("{}: snat: more than {MAX_SNAT} addresses", self.who);
+                report.error(
+                    span,
+                    message,
+                    "each of them gives a backend 36,280 ports more".to_owned(),
+                );
+            }
+        }
+    }
 }
 
 fn family(address: IpAddr) -> &'static str {
@@ -169,39 +218,45 @@ fn family(address: IpAddr) -> &'static str {
 
 /// None where something is missing, wrong or not available; that has been reported.
 fn build(service: &file::Service, members: &[Found<'_>]) -> Option<super::Service> {
-    let listens = service.listen.value()?.0.iter().map(|listen| v4(listen.value.0));
+    let listens = service.listen.value()?.0.iter().map(|listen| listen.value.0);
     let weights = service.weights.value().map(by_name).unwrap_or_default();
     let backends = members.iter().map(|member| {
         let weight = weights.get(&member.name).copied().unwrap_or(Some(1))?;
         Some(super::Backend {
             name: member.name.clone(),
-            address: v4(member.address?)?,
+            address: member.address?,
             weight,
         })
     });
-    let snat = match service.snat.value().and_then(|list| list.0.first()) {
-        None => None,
-        Some(snat) => match snat.value.0 {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => return None,
-        },
-    };
+    let snat = service.snat.value().into_iter().flat_map(|list| &list.0);
     let (protocol, idle_timeout) = match protocol(service)? {
         Protocol::Tcp => (super::Protocol::Tcp, TCP_IDLE_TIMEOUT),
         Protocol::Udp => (super::Protocol::Udp, UDP_IDLE_TIMEOUT),
     };
     Some(super::Service {
-        listens: listens.collect::<Option<_>>()?,
+        listens: listens.collect(),
         protocol,
-        snat,
+        mode: mode(service),
+        algorithm: algorithm(service),
+        snat: snat.map(|snat| snat.value.0).collect(),
         idle_timeout: service.idle_timeout.value().copied().unwrap_or(idle_timeout),
         backends: backends.collect::<Option<_>>()?,
     })
 }
 
-fn v4(address: SocketAddr) -> Option<SocketAddrV4> {
-    match address {
-        SocketAddr::V4(address) => Some(address),
-        SocketAddr::V6(_) => None,
+fn mode(service: &file::Service) -> abi::Mode {
+    match service.mode.value() {
+        Some(Mode::Nat) | None => abi::Mode::Nat,
+        Some(Mode::DsrL2) => abi::Mode::DsrL2,
+        Some(Mode::DsrIpip) => abi::Mode::DsrIpip,
+    }
+}
+
+fn algorithm(service: &file::Service) -> abi::Algorithm {
+    match service.algorithm.value() {
+        Some(Algorithm::Maglev) | None => abi::Algorithm::Maglev,
+        Some(Algorithm::RoundRobin) => abi::Algorithm::RoundRobin,
+        Some(Algorithm::LeastConnections) => abi::Algorithm::LeastConnections,
+        Some(Algorithm::Source) => abi::Algorithm::Source,
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! Building a capability ends with removing its row.
 
-use std::net::{IpAddr, SocketAddr};
-
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -23,8 +21,6 @@ struct Row {
 enum When {
     Given,
     Word(&'static str),
-    MoreThanOne,
-    Ipv6,
     HostName,
 }
 
@@ -34,11 +30,8 @@ const ROWS: &[Row] = &[
     section("check", "health checks are"),
     section("alarm", "alarms are"),
     section("web", "the status pages are"),
-    key("backend", "address", When::Ipv6, "IPv6 is"),
     key("backend", "host", When::Given, "resolving the names of backends is"),
     key("backend", "srv", When::Given, "resolving the names of backends is"),
-    key("service", "listen", When::Ipv6, "IPv6 is"),
-    key("service", "backends", When::Ipv6, "IPv6 is"),
     key(
         "service",
         "backends",
@@ -46,18 +39,6 @@ const ROWS: &[Row] = &[
         "resolving the names of backends is",
     ),
     key("service", "check", When::Given, "health checks are"),
-    key("service", "mode", When::Word("dsr-l2"), "\"dsr-l2\" is"),
-    key("service", "mode", When::Word("dsr-ipip"), "\"dsr-ipip\" is"),
-    key("service", "algorithm", When::Word("round-robin"), "\"round-robin\" is"),
-    key(
-        "service",
-        "algorithm",
-        When::Word("least-connections"),
-        "\"least-connections\" is",
-    ),
-    key("service", "algorithm", When::Word("source"), "\"source\" is"),
-    key("service", "snat", When::Ipv6, "IPv6 is"),
-    key("service", "snat", When::MoreThanOne, "more than one address is"),
     key("service", "max_active", When::Given, "a limit of active backends is"),
     key("service", "on_down", When::Word("reset"), "resetting flows is"),
     key("service", "backup", When::Given, "backup backends are"),
@@ -137,27 +118,17 @@ impl When {
     fn applies(&self, key: &Span, value: &Spanned<DeValue<'_>>) -> Option<Span> {
         let matches = |text: &str| match self {
             Self::Word(word) => text == *word,
-            Self::Ipv6 => is_ipv6(text),
             Self::HostName => matches!(values::member(text), Ok(Member::Host(_))),
-            Self::Given | Self::MoreThanOne => false,
+            Self::Given => false,
         };
         let elements = value.get_ref().as_array();
         match self {
             Self::Given => Some(key.clone()),
-            Self::MoreThanOne => elements?.get(1).map(Spanned::span),
-            Self::Word(_) | Self::Ipv6 | Self::HostName => {
+            Self::Word(_) | Self::HostName => {
                 let mut all = std::iter::once(value).chain(elements.into_iter().flatten());
                 all.find(|item| item.get_ref().as_str().is_some_and(matches))
                     .map(Spanned::span)
             }
         }
     }
-}
-
-fn is_ipv6(text: &str) -> bool {
-    let address = text
-        .parse::<SocketAddr>()
-        .map(|address| address.ip())
-        .or_else(|_| text.parse::<IpAddr>());
-    address.is_ok_and(|address| address.is_ipv6())
 }

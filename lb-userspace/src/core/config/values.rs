@@ -37,6 +37,7 @@ text! {
     PathBuf: absolute_path, { "type": "string", "pattern": "^/" };
     SocketAddr: socket_address, { "type": "string", "pattern": ":[0-9]+$" };
     Unicast: |text| unicast(address(text)?).map(Unicast), { "type": "string" };
+    Routed: |text| routed(address(text)?).map(Routed), { "type": "string" };
     Endpoint: endpoint, { "type": "string", "pattern": ":[0-9]+$" };
     Prefix: prefix, { "type": "string", "pattern": "/[0-9]+$" };
     HostPort: host_port, { "type": "string", "pattern": ":[0-9]+$" };
@@ -54,7 +55,11 @@ pub struct Interface(pub String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unicast(pub IpAddr);
 
-/// Where packets are sent to: an address that can be reached, and a port.
+/// An address that routes lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Routed(pub IpAddr);
+
+/// Where packets are sent to: an address that routes lead to, and a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint(pub SocketAddr);
 
@@ -217,7 +222,8 @@ fn socket_address(text: &str) -> Result<SocketAddr, Wrong> {
             Ok(address)
         };
     }
-    if let Ok(address) = text.parse::<IpAddr>() {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Ok(address) = bare.unwrap_or(text).parse::<IpAddr>() {
         let example = SocketAddr::new(address, 80);
         return Err(Wrong::new(format!("{text:?} has no port")).hint(format!("such as \"{example}\"")));
     }
@@ -241,10 +247,34 @@ fn unicast(address: IpAddr) -> Result<IpAddr, Wrong> {
     Err(Wrong::new(format!("{address} {kind}")).hint("give the address of one host"))
 }
 
+/// One word for one address: the kernel's tables have IPv4 as mapped addresses, and no interface beside an address.
+fn routed(address: IpAddr) -> Result<IpAddr, Wrong> {
+    let IpAddr::V6(v6) = unicast(address)? else {
+        return Ok(address);
+    };
+    if let Some(v4) = v6.to_ipv4_mapped() {
+        return Err(Wrong::new(format!("{address} is an IPv4 address")).hint(format!("write {v4}")));
+    }
+    if v6.is_unicast_link_local() {
+        let hint = "give a global or a unique local one (fd00::/8)";
+        return Err(Wrong::new(format!(
+            "{address} is link-local: it says nothing without its interface"
+        ))
+        .hint(hint));
+    }
+    Ok(address)
+}
+
 fn endpoint(text: &str) -> Result<Endpoint, Wrong> {
     let address = socket_address(text)?;
-    unicast(address.ip())?;
-    Ok(Endpoint(address))
+    routed(address.ip())?;
+    match address {
+        SocketAddr::V6(address) if address.scope_id() != 0 => {
+            let hint = format!("write \"{}\"", SocketAddr::new((*address.ip()).into(), address.port()));
+            Err(Wrong::new(format!("{text:?} names an interface, which routes find by themselves")).hint(hint))
+        }
+        _ => Ok(Endpoint(address)),
+    }
 }
 
 fn prefix(text: &str) -> Result<Prefix, Wrong> {

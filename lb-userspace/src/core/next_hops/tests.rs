@@ -1,4 +1,4 @@
-//! A host with two interfaces, a gateway and a service address on `lo`.
+//! A host with two interfaces, gateways and a service address on `lo`.
 
 use super::*;
 use crate::core::config::parse;
@@ -6,7 +6,7 @@ use crate::core::config::parse;
 const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const BACKEND_MAC: [u8; 6] = [2, 0, 0, 0, 1, 11];
 
-fn ip(text: &str) -> Ipv4Addr {
+fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
@@ -21,7 +21,7 @@ fn prefix(text: &str) -> Prefix {
 fn link(name: &str, mac: [u8; 6], addresses: &[(&str, u8)]) -> Link {
     let addresses = addresses
         .iter()
-        .map(|&(address, length)| (ip(address), length))
+        .map(|&(address, length)| Own::lasting(ip(address), length))
         .collect();
     Link {
         name: name.into(),
@@ -214,4 +214,114 @@ fn interfaces_are_found_by_listens_and_backends() {
     assert_eq!(found("198.18.1.2", "198.18.1.11"), BTreeSet::from([3]));
     // An address on lo is met where its route would go.
     assert_eq!(found("198.18.9.9", "198.18.1.11"), BTreeSet::from([2, 3]));
+}
+
+/// As `network`, with IPv6 on both interfaces; both have a gateway that calls itself fe80::1.
+fn dual() -> Network {
+    let mut network = network();
+    let mut have = |ifindex: u32, address: &str, passing| {
+        let own = Own {
+            passing,
+            ..Own::lasting(ip(address), 64)
+        };
+        network.links.get_mut(&ifindex).unwrap().addresses.push(own);
+    };
+    have(2, "fe80::2", false);
+    have(2, "2001:db8::2", false);
+    have(3, "fe80::2", false);
+    have(3, "2001:db8:9::2", false);
+    have(3, "2001:db8:1::7777", true);
+    have(3, "2001:db8:1::2", false);
+    let on_link = |ifindex| KernelRoute {
+        ifindex,
+        gateway: None,
+        source: None,
+    };
+    let by = |ifindex| KernelRoute {
+        gateway: Some(ip("fe80::1")),
+        ..on_link(ifindex)
+    };
+    network.routes.extend([
+        (prefix("::/0"), by(2)),
+        (prefix("2001:db8::/64"), on_link(2)),
+        (prefix("2001:db8:1::/64"), on_link(3)),
+        (prefix("2001:db8:2::/64"), by(3)),
+        (prefix("198.18.4.0/24"), by(3)),
+        (prefix("fe80::/64"), on_link(2)),
+    ]);
+    network.neighbours.extend([
+        ((2, ip("fe80::1")), GATEWAY_MAC),
+        ((3, ip("fe80::1")), BACKEND_MAC),
+        ((3, ip("2001:db8:1::11")), BACKEND_MAC),
+    ]);
+    network
+}
+
+#[test]
+fn our_own_ipv6_address_is_a_lasting_one_beside_the_backend() {
+    let mut network = dual();
+    let source = |network: &Network, to| ask(network, |hops| hops.route_to(ip(to)).unwrap().source);
+    assert_eq!(source(&network, "2001:db8:1::11"), Some(ip("2001:db8:1::2")));
+    // Beside a link-local gateway stands nobody: the first that lasts.
+    assert_eq!(source(&network, "2001:db8:2::11"), Some(ip("2001:db8:9::2")));
+    assert_eq!(source(&network, "198.18.1.11"), Some(ip("198.18.1.2")));
+    // An address that goes one day is better than none, a link-local one is not.
+    let addresses = &mut network.links.get_mut(&3).unwrap().addresses;
+    addresses.retain(|own| own.passing || is_link_local(own.address));
+    assert_eq!(source(&network, "2001:db8:2::11"), Some(ip("2001:db8:1::7777")));
+    network.links.get_mut(&3).unwrap().addresses.retain(|own| !own.passing);
+    assert_eq!(source(&network, "2001:db8:1::11"), None);
+}
+
+#[test]
+fn a_preferred_source_counts_once_it_is_ours() {
+    let mut network = dual();
+    let route = network.routes.get_mut(&prefix("2001:db8:2::/64")).unwrap();
+    route.source = Some(ip("2001:db8::5"));
+    let source = |network: &Network| ask(network, |hops| hops.route_to(ip("2001:db8:2::11")).unwrap().source);
+    assert_eq!(source(&network), Some(ip("2001:db8:9::2")));
+    let own = Own::lasting(ip("2001:db8::5"), 128);
+    network.links.get_mut(&1).unwrap().addresses.push(own);
+    assert_eq!(source(&network), Some(ip("2001:db8::5")));
+}
+
+#[test]
+fn a_link_local_gateway_is_one_of_its_interface() {
+    let network = dual();
+    let hop = |to| ask(&network, |hops| hops.next_hop(ip(to))).unwrap();
+    let destination = |to| hop(to).ether.destination();
+    assert_eq!(
+        (hop("2001:db8:7::1").ifindex, destination("2001:db8:7::1")),
+        (2, GATEWAY_MAC)
+    );
+    assert_eq!(
+        (hop("2001:db8:2::1").ifindex, destination("2001:db8:2::1")),
+        (3, BACKEND_MAC)
+    );
+    // Of IPv4 by an IPv6 gateway.
+    assert_eq!((hop("198.18.4.1").ifindex, destination("198.18.4.1")), (3, BACKEND_MAC));
+    let wanted = ask(&network, |hops| hops.to_resolve([ip("2001:db8:1::12")].into_iter()));
+    for neighbour in [(2, "fe80::1"), (3, "fe80::1"), (3, "2001:db8:1::12")] {
+        assert!(wanted.contains(&(neighbour.0, ip(neighbour.1))), "{wanted:?}");
+    }
+}
+
+#[test]
+fn replies_to_link_local_clients_find_no_way() {
+    let network = dual();
+    let routes = ask(&network, |hops| hops.routes());
+    assert!(!routes[&prefix("fe80::/64")].next_hop.is_known());
+    assert!(!routes.contains_key(&prefix("fe80::1/128")));
+    assert!(routes[&prefix("2001:db8:1::11/128")].next_hop.is_known());
+}
+
+#[test]
+fn ipv4_does_not_fall_to_the_default_route_of_ipv6() {
+    let mut network = dual();
+    let default = |network: &Network| ask(network, |hops| hops.routes()).get(&prefix("0.0.0.0/0")).copied();
+    assert!(default(&network).unwrap().next_hop.is_known());
+    network.routes.remove(&prefix("0.0.0.0/0"));
+    assert_eq!(default(&network), Some(NO_WAY));
+    network.routes.remove(&prefix("::/0"));
+    assert_eq!(default(&network), None);
 }

@@ -1,7 +1,7 @@
 //! The laws of plans, on states with few ids and few owners.
 
 use lb_common::abi::{Listen, NextHop, Route, Service};
-use lb_common::wire::{Be16, Be32};
+use lb_common::wire::{Be16, Be32, Ip};
 use proptest::collection::btree_map;
 use proptest::prelude::*;
 
@@ -11,16 +11,12 @@ use crate::core::kernel::Attachment;
 use crate::core::network::Prefix;
 
 fn backend(service: ServiceId, fingerprint: u64, port: u16) -> abi::Backend {
-    let (address, snat) = (Be32::new(0xc612_010b), Be32::new(0xc612_0101));
-    let port = Be16::new(port);
     abi::Backend {
-        address,
-        snat,
-        port,
+        address: Be32::new(0xc612_010b).into(),
+        port: Be16::new(port),
         service,
-        next_hop: NextHop::default(),
-        unused: 0,
         fingerprint,
+        ..abi::Backend::NOBODY
     }
 }
 
@@ -48,7 +44,7 @@ fn safe_state() -> impl Strategy<Value = KernelState> {
         }
         for (port, id) in listens {
             if let Some(&(fingerprint, _)) = services.get(&id) {
-                let (address, port) = (Be32::new(0xc612_0064), Be16::new(port));
+                let (address, port) = (Ip::from(Be32::new(0xc612_0064)), Be16::new(port));
                 let listen = Listen {
                     address,
                     port,
@@ -58,7 +54,9 @@ fn safe_state() -> impl Strategy<Value = KernelState> {
                 state.listens.insert(
                     listen,
                     Service {
-                        id: u32::from(id),
+                        id,
+                        mode: 0,
+                        algorithm: 0,
                         unused: 0,
                         fingerprint,
                     },

@@ -154,7 +154,7 @@ fn footer(status: &Status) -> String {
         None => "none applied".to_owned(),
     };
     let rows = [
-        ("flows", format!("{} of {}", status.flows.active, status.flows.capacity)),
+        ("flows", flows(&status.flows)),
         (
             "drops",
             list(drops.map(|(reason, count)| format!("{reason} {count}")).collect()),
@@ -164,6 +164,19 @@ fn footer(status: &Status) -> String {
         ("version", status.version.clone()),
     ];
     table(&rows.map(|(key, value)| vec![key.to_owned(), value]))
+}
+
+fn flows(flows: &super::Flows) -> String {
+    let super::Flows {
+        active,
+        ipv4,
+        ipv6,
+        capacity,
+    } = flows;
+    match ipv6 {
+        0 => format!("{active} of {capacity}"),
+        _ => format!("{ipv4} of IPv4, {ipv6} of IPv6, each of {capacity}"),
+    }
 }
 
 /// Two spaces in front of and between columns, none at the end of a line.

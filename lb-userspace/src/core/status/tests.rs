@@ -7,7 +7,7 @@ use lb_common::abi::Traffic;
 use super::*;
 use crate::core::config::parse;
 use crate::core::desired::desired;
-use crate::core::network::{KernelRoute, Link, Network, Prefix, XdpAttachment};
+use crate::core::network::{KernelRoute, Link, Network, Own, Prefix, XdpAttachment};
 use crate::core::world::{Event, Moment};
 
 const FILE: &str = r#"
@@ -25,7 +25,7 @@ fn network() -> Network {
         mac: [2, 0, 0, 0, 0, 1],
         up: true,
         mtu: 1500,
-        addresses: vec![([198, 18, 0, 100].into(), 24)],
+        addresses: vec![Own::lasting([198, 18, 0, 100].into(), 24)],
         xdp: Some(XdpAttachment {
             program_id: 7,
             mode: XdpMode::Generic,
@@ -121,8 +121,11 @@ fn the_document_is_the_contracts() {
     assert_eq!(status["drops"]["flow_table_full"], 0);
     assert_eq!(status["drops"].get("not_ours"), None);
     assert_eq!(status["passes"]["not_ours"], 9);
-    assert_eq!(status["flows"], serde_json::json!({"active": 1000, "capacity": 1024}));
-    let full = "the flow table is nearly full: 1000 of 1024; raise [node] max_flows";
+    assert_eq!(
+        status["flows"],
+        serde_json::json!({"active": 1000, "ipv4": 1000, "ipv6": 0, "capacity": 1024})
+    );
+    let full = "the flow table of IPv4 is nearly full: 1000 of 1024; raise [node] max_flows";
     assert_eq!(status["warnings"], serde_json::json!([full]));
 }
 

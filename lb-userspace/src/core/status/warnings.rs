@@ -1,6 +1,6 @@
 //! What is not an error and yet worth an operator's look.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use lb_common::abi::ENTRIES_PER_FLOW;
 
@@ -17,12 +17,7 @@ pub fn warnings(world: &World, actual: &KernelState, flows: &Flows) -> Vec<Strin
         .iter()
         .map(|failed| format!("{}: {}; trying again", failed.action, failed.error))
         .collect();
-    if flows.active * 10 >= flows.capacity * 8 && flows.capacity > 0 {
-        let Flows { active, capacity } = flows;
-        warnings.push(format!(
-            "the flow table is nearly full: {active} of {capacity}; raise [node] max_flows"
-        ));
-    }
+    warnings.extend(fullness(flows));
     if let Some((applied, network)) = world.settled() {
         let file = &applied.file;
         warnings.extend(file.warnings.iter().map(|warning| warning.headline()));
@@ -34,6 +29,15 @@ pub fn warnings(world: &World, actual: &KernelState, flows: &Flows) -> Vec<Strin
         warnings.extend(next_start(world, &file.config));
     }
     warnings
+}
+
+fn fullness(flows: &Flows) -> impl Iterator<Item = String> {
+    let capacity = flows.capacity;
+    let families = [("IPv4", flows.ipv4), ("IPv6", flows.ipv6)].into_iter();
+    let full = families.filter(move |(_, active)| capacity > 0 && active * 10 >= capacity * 8);
+    full.map(move |(family, active)| {
+        format!("the flow table of {family} is nearly full: {active} of {capacity}; raise [node] max_flows")
+    })
 }
 
 fn interfaces(world: &World, config: &Config, network: &Network) -> Vec<String> {
@@ -54,14 +58,14 @@ fn listens(world: &World, actual: &KernelState, config: &Config) -> Vec<String> 
         let unheard = service
             .listens
             .iter()
-            .filter_map(|listen| Some((listen, unheard(world, actual, *listen.ip())?)));
+            .filter_map(|listen| Some((listen, unheard(world, actual, listen.ip())?)));
         warnings.extend(unheard.map(|(listen, why)| format!("service {name:?}: no client reaches {listen}: {why}")));
     }
     warnings
 }
 
 /// Why no client's packet for the address comes to our program, if so.
-pub fn unheard(world: &World, actual: &KernelState, address: Ipv4Addr) -> Option<String> {
+pub fn unheard(world: &World, actual: &KernelState, address: IpAddr) -> Option<String> {
     let (_, network) = world.settled()?;
     let hops = NextHops {
         network,
@@ -87,11 +91,10 @@ pub fn unheard(world: &World, actual: &KernelState, address: Ipv4Addr) -> Option
 }
 
 fn snat(config: &Config, network: &Network) -> Vec<String> {
-    let owned = |address: Ipv4Addr| owners(network, address).next().is_some();
-    let lost = config
-        .services
-        .iter()
-        .filter_map(|(name, service)| Some((name, service.snat.filter(|a| !owned(*a))?)));
+    let owned = |address: IpAddr| owners(network, address).next().is_some();
+    let all = config.services.iter();
+    let all = all.flat_map(|(name, service)| service.snat.iter().map(move |&snat| (name, snat)));
+    let lost = all.filter(|&(_, snat)| !owned(snat));
     lost.map(|(name, snat)| {
         format!("service {name:?}: snat {snat} is on no interface, so the backends' answers do not come back here")
     })

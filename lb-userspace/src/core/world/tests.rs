@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::config::parse;
 use crate::core::desired::desired;
-use crate::core::network::{KernelRoute, Link, Prefix};
+use crate::core::network::{KernelRoute, Link, Own, Prefix};
 use crate::core::plan::carry_out;
 
 /// What happens to a daemon; small numbers, so that things meet.
@@ -59,7 +59,7 @@ fn network(neighbours: u8) -> Network {
         mac: [2, 0, 0, 0, 0, last],
         up: true,
         mtu: 1500,
-        addresses: vec![(address.parse().unwrap(), 24)],
+        addresses: vec![Own::lasting(address.parse().unwrap(), 24)],
         xdp: None,
     };
     let on_link = |third, ifindex| {

@@ -6,10 +6,12 @@ mod attach;
 mod mapped;
 mod pins;
 mod slot_tables;
+mod stages;
 mod syscall;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -22,13 +24,13 @@ use lb_common::abi::{
 };
 use lb_common::flow_table::FlowEntry;
 use lb_common::verdict::{MAX_REASONS, Reason};
-use lb_common::wire::Be32;
+use lb_common::wire::{Be32, Ip};
 
 pub use self::mapped::MappedArray;
 use self::mapped::map_data;
 use self::pins::{Pins, Shape};
 use self::slot_tables::SlotTables;
-use super::flows::FlowTable;
+use super::flows::{ActiveFlows, FlowTable, FlowTables};
 use crate::core::kernel::{Action, Attachment, KernelState, flow_entries};
 use crate::core::network::Prefix;
 
@@ -43,10 +45,10 @@ pub struct Kernel {
     services: HashMap<MapData, Listen, Service>,
     slots: SlotTables,
     backends: Array<MapData, Backend>,
-    routes: LpmTrie<MapData, Be32, Route>,
+    routes: LpmTrie<MapData, Ip, Route>,
     verdicts: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
-    flows: FlowTable,
+    flows: FlowTables,
     attached: BTreeMap<u32, Attachment>,
 }
 
@@ -58,7 +60,9 @@ impl Kernel {
         match Self::load(&pins, max_flows) {
             Ok(object) => {
                 let mut kernel = Self::with_maps(pins, object)?;
+                stages::pin_next(&kernel.object, &kernel.pins)?;
                 kernel.replace_older()?;
+                stages::pin(&kernel.pins)?;
                 Ok(kernel)
             }
             Err(error) => {
@@ -79,6 +83,8 @@ impl Kernel {
             }
             Err(_) => flow_entries(max_flows),
         };
+        // One mask serves both.
+        pins.check(&Shape::of::<u32, FlowEntry<Ip>>("FLOWS6", Some(entries)))?;
         let mask = entries - 1;
         let paths: Vec<_> = SHAPES.iter().map(|shape| (shape.name, pins.map(shape.name))).collect();
         let mut loader = EbpfLoader::new();
@@ -87,12 +93,11 @@ impl Kernel {
         }
         let mut object = loader
             .map_max_entries("FLOWS", entries)
+            .map_max_entries("FLOWS6", entries)
             .override_global("FLOW_MASK", &mask, true)
             .load(OBJECT)
             .context("make the maps of the XDP program")?;
-        program(&mut object)
-            .load()
-            .context("load the XDP program into the kernel")?;
+        stages::load(&mut object)?;
         Ok(object)
     }
 
@@ -102,7 +107,8 @@ impl Kernel {
                 .take_map(name)
                 .with_context(|| format!("find map {name} in the object"))
         };
-        let flows = take("FLOWS")?;
+        let (ipv4, ipv6, active) = (take("FLOWS")?, take("FLOWS6")?, take("ACTIVE")?);
+        let active = Arc::new(ActiveFlows(MappedArray::new(map_data(&active)?)?));
         Ok(Self {
             services: HashMap::try_from(take("SERVICES")?)?,
             slots: SlotTables(take("SLOTS")?),
@@ -110,7 +116,10 @@ impl Kernel {
             routes: LpmTrie::try_from(take("ROUTES")?)?,
             verdicts: PerCpuArray::try_from(take("VERDICTS")?)?,
             traffic: PerCpuArray::try_from(take("TRAFFIC")?)?,
-            flows: FlowTable::new(MappedArray::new(map_data(&flows)?)?),
+            flows: FlowTables {
+                ipv4: FlowTable::new(MappedArray::new(map_data(&ipv4)?)?, active.clone()),
+                ipv6: FlowTable::new(MappedArray::new(map_data(&ipv6)?)?, active),
+            },
             attached: BTreeMap::new(),
             pins,
             object,
@@ -144,13 +153,9 @@ impl Kernel {
         }
         for entry in self.routes.iter() {
             let (key, route) = entry.context("read routes")?;
-            state.routes.insert(
-                Prefix {
-                    address: key.data().into(),
-                    length: key.prefix_len() as u8,
-                },
-                route,
-            );
+            state
+                .routes
+                .insert(Prefix::from_key(key.data(), key.prefix_len()), route);
         }
         // INVARIANT: a slot names a backend of its own service. No other service is asked for: each takes long.
         let services: BTreeSet<ServiceId> = state.backends.values().map(|backend| backend.service).collect();
@@ -239,7 +244,7 @@ impl Kernel {
         }))
     }
 
-    pub fn flows(&self) -> &FlowTable {
+    pub fn flows(&self) -> &FlowTables {
         &self.flows
     }
 
@@ -258,14 +263,19 @@ impl Kernel {
 }
 
 fn program(object: &mut Ebpf) -> &mut Xdp {
+    program_named(object, PROGRAM)
+}
+
+fn program_named<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
     let program = object
-        .program_mut(PROGRAM)
-        .expect("the object has the program it is built from");
+        .program_mut(name)
+        .expect("the object has the programs it is built from");
     program.try_into().expect("the program is one for XDP")
 }
 
-fn route_key(prefix: &Prefix) -> Key<Be32> {
-    Key::new(u32::from(prefix.length), prefix.address.into())
+fn route_key(prefix: &Prefix) -> Key<Ip> {
+    let (address, length) = prefix.key();
+    Key::new(length, address)
 }
 
 fn report_other_size(entries: u32, max_flows: u32) {
@@ -282,8 +292,10 @@ const SHAPES: &[Shape] = &[
     Shape::of::<Listen, Service>("SERVICES", Some(MAX_LISTENS)),
     Shape::of::<u32, u32>("SLOTS", Some(MAX_SERVICES)),
     Shape::of::<u32, Backend>("BACKENDS", Some(MAX_BACKENDS)),
-    Shape::of::<Key<Be32>, Route>("ROUTES", Some(MAX_ROUTES)),
-    Shape::of::<u32, FlowEntry>("FLOWS", None),
+    Shape::of::<Key<Ip>, Route>("ROUTES", Some(MAX_ROUTES)),
+    Shape::of::<u32, FlowEntry<Be32>>("FLOWS", None),
+    Shape::of::<u32, FlowEntry<Ip>>("FLOWS6", None),
     Shape::of::<u32, u64>("VERDICTS", Some(MAX_REASONS)),
     Shape::of::<u32, Traffic>("TRAFFIC", Some(MAX_BACKENDS)),
+    Shape::of::<u32, u64>("ACTIVE", Some(MAX_BACKENDS)),
 ];

@@ -8,7 +8,7 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use aya::maps::{ArrayOfMaps, Map, MapData};
-use lb_common::abi::{BackendId, ServiceId};
+use lb_common::abi::{BackendId, SLOT_COUNT_CELL, SLOTS_PER_CELL, ServiceId, slot_cell, slot_in};
 
 use super::mapped::{MappedArray, map_data};
 use super::syscall::{create_slot_table, swap_inner_maps};
@@ -62,15 +62,17 @@ fn together<T: Sync, R: Send>(items: &[T], work: impl Fn(&[T]) -> Result<R> + Sy
     })
 }
 
-/// The first cell is the number of slots.
 fn table(slots: &[BackendId]) -> Result<MapData> {
-    let map = create_slot_table(slots.len() as u32 + 1)?;
+    let pack = |slots: &[BackendId]| slots.iter().rev().fold(0, |cell, id| cell << 16 | u64::from(*id));
+    let cells: Vec<u64> = std::iter::once(slots.len() as u64)
+        .chain(slots.chunks(SLOTS_PER_CELL).map(pack))
+        .collect();
+    let map = create_slot_table(cells.len() as u32)?;
     let memory = MappedArray::<u64>::new(&map)?;
-    let cells = std::iter::once(slots.len() as u64).chain(slots.iter().map(|id| u64::from(*id)));
-    for (index, cell) in cells.enumerate() {
+    for (index, cell) in cells.iter().enumerate() {
         let place = memory.get(index).context("fill a slot table")?;
         // SAFETY: within the mapping; no program sees the table yet.
-        unsafe { place.write_volatile(cell) };
+        unsafe { place.write_volatile(*cell) };
     }
     Ok(map)
 }
@@ -78,10 +80,10 @@ fn table(slots: &[BackendId]) -> Result<MapData> {
 /// None for a table without slots.
 fn slots(table: &MapData) -> Result<Option<Vec<BackendId>>> {
     let memory = MappedArray::<u64>::new(table)?;
-    let places = (1..memory.length()).filter_map(|index| memory.get(index));
     // SAFETY: within the mapping; tables are never written again once a program may see them.
-    let slots: Vec<_> = places
-        .map(|cell| unsafe { cell.read_volatile() } as BackendId)
-        .collect();
+    let cell = |index: u32| memory.get(index as usize).map(|cell| unsafe { cell.read_volatile() });
+    let count = cell(SLOT_COUNT_CELL).context("read a slot table")?;
+    let slot = |number| Ok(slot_in(cell(slot_cell(number)).context("read a slot")?, number));
+    let slots = (0..count).map(slot).collect::<Result<Vec<_>>>()?;
     Ok((!slots.is_empty()).then_some(slots))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -56,10 +56,10 @@ pub struct FlowRow {
     /// None: it has left the configuration, and the flow outlives it.
     pub backend: Option<String>,
     pub protocol: String,
-    pub client: SocketAddrV4,
-    pub listen: SocketAddrV4,
-    pub snat: SocketAddrV4,
-    pub backend_address: SocketAddrV4,
+    pub client: SocketAddr,
+    pub listen: SocketAddr,
+    pub snat: SocketAddr,
+    pub backend_address: SocketAddr,
     pub state: String,
     pub idle_seconds: u64,
 }

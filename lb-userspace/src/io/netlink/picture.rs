@@ -1,27 +1,28 @@
 //! Translates rtnetlink's dumps into one `Network`.
 //!
-//! Asks only; what cannot be used to forward IPv4 over Ethernet is left out here.
+//! Asks only; what cannot be used to forward over Ethernet is left out here.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::{Stream, TryStreamExt as _};
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags, RoutePreference, RouteType,
+    RouteVia,
 };
 use rtnetlink::{Error, Handle};
 
-use crate::core::network::{KernelRoute, Link, Network, Prefix, XdpAttachment, XdpMode};
+use crate::core::network::{KernelRoute, Link, Network, Own, Prefix, XdpAttachment, XdpMode};
 
 pub struct Picture {
     pub network: Network,
     /// Neighbours that an operator wrote down.
-    pub permanent: BTreeSet<(u32, Ipv4Addr)>,
+    pub permanent: BTreeSet<(u32, IpAddr)>,
 }
 
 pub async fn take(handle: &Handle) -> Result<Picture, Error> {
@@ -35,16 +36,13 @@ pub async fn take(handle: &Handle) -> Result<Picture, Error> {
             link.addresses.push(address);
         }
     }
-    let routes = routes(&all(handle.route().get(main_table()).execute()).await?);
+    let mut found = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        found.extend(all(handle.route().get(main_table(family)).execute()).await?);
+    }
     let mut neighbours = BTreeMap::new();
     let mut permanent = BTreeSet::new();
-    for message in all(handle
-        .neighbours()
-        .get()
-        .set_address_family(AddressFamily::Inet)
-        .execute())
-    .await?
-    {
+    for message in all(handle.neighbours().get().execute()).await? {
         if let Some((key, mac)) = neighbour(&message) {
             neighbours.insert(key, mac);
             if message.header.state == NeighbourState::Permanent {
@@ -55,7 +53,7 @@ pub async fn take(handle: &Handle) -> Result<Picture, Error> {
     Ok(Picture {
         network: Network {
             links,
-            routes,
+            routes: routes(&found),
             neighbours,
         },
         permanent,
@@ -66,9 +64,9 @@ async fn all<T>(dump: impl Stream<Item = Result<T, Error>>) -> Result<Vec<T>, Er
     dump.try_collect().await
 }
 
-fn main_table() -> RouteMessage {
+fn main_table(family: AddressFamily) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    message.header.address_family = family;
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.kind = RouteType::Unicast;
     message
@@ -119,41 +117,66 @@ fn attachment(attributes: &[LinkXdp]) -> Option<XdpAttachment> {
     generic
 }
 
-fn address(message: &AddressMessage) -> Option<(Ipv4Addr, u8)> {
-    // On a point-to-point link `Address` is the far end; `Local` is ours wherever it is given.
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
-        _ => None,
-    })?;
-    Some((local, message.header.prefix_len))
+fn address(message: &AddressMessage) -> Option<Own> {
+    let header = &message.header;
+    let mut flags = AddressFlags::from_bits_retain(header.flags.bits().into());
+    let (mut local, mut far_end) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Flags(all) => flags = *all,
+            AddressAttribute::Local(address) => local = Some(*address),
+            AddressAttribute::Address(address) => far_end = Some(*address),
+            _ => {}
+        }
+    }
+    if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed) {
+        return None;
+    }
+    // Off a point-to-point link the far end is our own, and the only one that IPv6 names.
+    let address = local.or(far_end)?;
+    // IPv4 calls an address of a subnet that has another one so, too.
+    let temporary = address.is_ipv6() && flags.contains(AddressFlags::Secondary);
+    Some(Own {
+        address,
+        length: header.prefix_len,
+        passing: temporary || flags.contains(AddressFlags::Deprecated),
+    })
 }
 
 fn routes(messages: &[RouteMessage]) -> BTreeMap<Prefix, KernelRoute> {
-    let mut best: BTreeMap<Prefix, (u32, KernelRoute)> = BTreeMap::new();
-    for (prefix, metric, route) in messages.iter().filter_map(route) {
+    let mut best: BTreeMap<Prefix, (Rank, KernelRoute)> = BTreeMap::new();
+    for (prefix, rank, route) in messages.iter().filter_map(route) {
         match best.entry(prefix) {
-            Entry::Vacant(place) => drop(place.insert((metric, route))),
-            Entry::Occupied(mut place) if metric < place.get().0 => drop(place.insert((metric, route))),
+            Entry::Vacant(place) => drop(place.insert((rank, route))),
+            Entry::Occupied(mut place) if rank < place.get().0 => drop(place.insert((rank, route))),
             Entry::Occupied(_) => {}
         }
     }
     best.into_iter().map(|(prefix, (_, route))| (prefix, route)).collect()
 }
 
-fn route(message: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
+/// The metric, then what IPv6 routers say of themselves (RFC 4191); the lower the better.
+type Rank = (u32, u8);
+
+fn route(message: &RouteMessage) -> Option<(Prefix, Rank, KernelRoute)> {
     let header = &message.header;
     if header.kind != RouteType::Unicast || header.tos != 0 || header.flags.contains(RouteFlags::Dead) {
         return None;
     }
     let mut table = u32::from(header.table);
-    let mut address = Ipv4Addr::UNSPECIFIED;
-    let (mut metric, mut source, mut next_hop) = (0, None, None);
+    let mut destination = match header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let (mut metric, mut preference, mut source, mut next_hop) = (0, 1, None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Destination(RouteAddress::Inet(destination)) => address = *destination,
+            RouteAttribute::Destination(address) => destination = ip(address)?,
             RouteAttribute::Priority(priority) => metric = *priority,
-            RouteAttribute::PrefSource(RouteAddress::Inet(preferred)) => source = Some(*preferred),
+            RouteAttribute::Preference(RoutePreference::High) => preference = 0,
+            RouteAttribute::Preference(RoutePreference::Low) => preference = 2,
+            RouteAttribute::PrefSource(preferred) => source = ip(preferred),
             RouteAttribute::Oif(ifindex) => next_hop = hop(*ifindex, &message.attributes),
             // One flow keeps one path; of several equal ones the first live one is as good as any.
             RouteAttribute::MultiPath(hops) => {
@@ -165,14 +188,17 @@ fn route(message: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
             _ => {}
         }
     }
-    let (ifindex, gateway) = next_hop.filter(|_| table == u32::from(RouteHeader::RT_TABLE_MAIN))?;
+    // Mapped IPv4 addresses (RFC 4291 §2.5.5.2) are on no wire, and in the kernel's table they would be IPv4's own.
+    let is_mapped = matches!(destination, IpAddr::V6(address) if address.to_ipv4_mapped().is_some());
+    let is_wanted = table == u32::from(RouteHeader::RT_TABLE_MAIN) && !is_mapped;
+    let (ifindex, gateway) = next_hop.filter(|_| is_wanted)?;
     let prefix = Prefix {
-        address,
+        address: destination,
         length: header.destination_prefix_length,
     };
     Some((
         prefix,
-        metric,
+        (metric, preference),
         KernelRoute {
             ifindex,
             gateway,
@@ -181,12 +207,13 @@ fn route(message: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
     ))
 }
 
-/// None for an IPv6 gateway (RFC 8950): its link address is not an IPv4 neighbour's.
-fn hop(ifindex: u32, attributes: &[RouteAttribute]) -> Option<(u32, Option<Ipv4Addr>)> {
+fn hop(ifindex: u32, attributes: &[RouteAttribute]) -> Option<(u32, Option<IpAddr>)> {
     let mut gateway = None;
     for attribute in attributes {
         match attribute {
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
+            RouteAttribute::Gateway(address) => gateway = Some(ip(address)?),
+            // An IPv4 route by an IPv6 neighbour (RFC 8950).
+            RouteAttribute::Via(RouteVia::Inet6(address)) => gateway = Some(IpAddr::V6(*address)),
             RouteAttribute::Via(_) => return None,
             _ => {}
         }
@@ -194,7 +221,15 @@ fn hop(ifindex: u32, attributes: &[RouteAttribute]) -> Option<(u32, Option<Ipv4A
     Some((ifindex, gateway))
 }
 
-fn neighbour(message: &NeighbourMessage) -> Option<((u32, Ipv4Addr), [u8; 6])> {
+const fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
+    }
+}
+
+fn neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), [u8; 6])> {
     use NeighbourState::{Delay, Noarp, Permanent, Probe, Reachable, Stale};
     if !matches!(
         message.header.state,
@@ -205,12 +240,13 @@ fn neighbour(message: &NeighbourMessage) -> Option<((u32, Ipv4Addr), [u8; 6])> {
     let (mut address, mut mac) = (None, None);
     for attribute in &message.attributes {
         match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(destination)) => address = Some(*destination),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
             NeighbourAttribute::LinkLayerAddress(bytes) => mac = <[u8; 6]>::try_from(bytes.as_slice()).ok(),
             _ => {}
         }
     }
-    // The kernel notes broadcast, multicast and loopback destinations as neighbours that need no ARP.
+    // The kernel notes broadcast, multicast and loopback destinations as neighbours that need no ARP or ND.
     let mac = mac.filter(|mac| mac[0] & 1 == 0 && *mac != [0; 6])?;
     Some(((message.header.ifindex, address?), mac))
 }

@@ -1,7 +1,9 @@
 //! The watch against a real kernel, in two network namespaces joined by a veth pair. Needs root.
 
+mod ipv6;
+
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
@@ -10,10 +12,16 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::core::network::{KernelRoute, Prefix};
+use crate::core::network::{KernelRoute, Own, Prefix};
 
-const NEAR: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
-const FAR: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+const NEAR: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1));
+const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 2));
+
+/// Each link that speaks IPv6 has it.
+const LINK_LOCAL: Prefix = Prefix {
+    address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)),
+    length: 64,
+};
 
 /// Runs `test` in a new network namespace that has `near` (198.18.0.1/24) wired to a far one's `far` (198.18.0.2/24).
 fn in_lab(test: impl AsyncFnOnce(&Lab) + Send + 'static) {
@@ -137,20 +145,21 @@ fn the_first_picture_shows_links_addresses_and_routes() {
         let (network, _) = until(&mut watch, |network| near(network).up).await;
         let link = near(&network);
         assert_eq!((link.mac, link.mtu, link.xdp), ([2, 0, 0, 0, 0, 1], 1500, None));
-        assert_eq!(link.addresses, [(NEAR, 24)]);
+        assert_eq!(link.addresses, [Own::lasting(NEAR, 24)]);
         let ifindex = index(&network, "near");
+        let on_link = |source| KernelRoute {
+            ifindex,
+            gateway: None,
+            source,
+        };
         assert_eq!(
             network.routes,
-            [(
-                prefix([198, 18, 0, 0], 24),
-                KernelRoute {
-                    ifindex,
-                    gateway: None,
-                    source: Some(NEAR)
-                }
-            )]
+            [
+                (prefix([198, 18, 0, 0], 24), on_link(Some(NEAR))),
+                (LINK_LOCAL, on_link(None))
+            ]
             .into(),
-            "the main table only: no local or broadcast routes"
+            "the main table only: no local, broadcast or multicast routes"
         );
     });
 }
@@ -165,7 +174,7 @@ fn routes_follow_the_main_table_and_its_metrics() {
         ip("route add 198.19.0.0/24 nexthop via 198.18.0.2 nexthop via 198.18.0.3");
         ip("route add blackhole 198.19.1.0/24");
         ip("route add 198.19.2.0/24 via 198.18.0.2 table 100");
-        let (network, _) = until(&mut watch, |network| network.routes.len() >= 3).await;
+        let (network, _) = until(&mut watch, |network| network.routes.len() >= 4).await;
         let via = KernelRoute {
             ifindex: index(&network, "near"),
             gateway: Some(FAR),
@@ -173,7 +182,7 @@ fn routes_follow_the_main_table_and_its_metrics() {
         };
         assert_eq!(network.routes.get(&prefix([0, 0, 0, 0], 0)), Some(&via));
         assert_eq!(network.routes.get(&prefix([198, 19, 0, 0], 24)), Some(&via));
-        assert_eq!(network.routes.len(), 3, "{:#?}", network.routes);
+        assert_eq!(network.routes.len(), 4, "{:#?}", network.routes);
         ip("route del default via 198.18.0.2");
         until(&mut watch, |network| {
             network
@@ -285,7 +294,7 @@ fn churn_costs_at_most_five_pictures_a_second_and_lost_messages_no_change() {
         ip(&format!("-batch {}", file.display()));
         std::fs::remove_file(&file).unwrap();
         assert!(messages_lost() > 0, "the churn was too small to overrun the socket");
-        let last = (ifindex, Ipv4Addr::new(198, 18, 0, 10 + (19_999 % 200) as u8));
+        let last = (ifindex, IpAddr::from([198, 18, 0, 10 + (19_999 % 200) as u8]));
         let mac = [2, 0, 0, 0, (19_999u32 >> 8) as u8, (19_999u32 & 255) as u8];
         let (_, pictures) = until(&mut watch, |network| network.neighbours.get(&last) == Some(&mac)).await;
         let allowed = started.elapsed().as_millis() / APART.as_millis() + 2;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::super::*;
 use super::{SMALLEST, config, found};
-use crate::core::network::Link;
+use crate::core::network::{Link, Own};
 
 const SHIPPED: &str = include_str!("../../../../../config/naru.toml");
 const DEMO: &str = include_str!("../../../../../config/demo.toml");
@@ -36,7 +36,9 @@ fn the_smallest_file_gets_the_defaults() {
     let web = Service {
         listens: vec!["198.18.0.100:80".parse().unwrap()],
         protocol: Protocol::Tcp,
-        snat: None,
+        mode: Mode::Nat,
+        algorithm: Algorithm::Maglev,
+        snat: vec![],
         idle_timeout: Duration::from_secs(4 * 3600),
         backends: vec![
             backend("198.18.1.11:8080", "198.18.1.11:8080", 1),
@@ -65,7 +67,7 @@ listen = ["198.18.0.2:53", "198.18.0.1:53"]
 protocol = "udp"
 mode = "nat"
 algorithm = "maglev"
-snat = ["198.18.0.9"]
+snat = ["198.18.0.9", "198.18.0.10"]
 backends = ["b", "198.18.1.3:53", "a"]
 weights = { a = 7, "198.18.1.3:53" = 0 }
 on_down = "drain"
@@ -92,7 +94,9 @@ backends = ["a"]
         Service {
             listens: vec!["198.18.0.2:53".parse().unwrap(), "198.18.0.1:53".parse().unwrap()],
             protocol: Protocol::Udp,
-            snat: Some("198.18.0.9".parse().unwrap()),
+            mode: Mode::Nat,
+            algorithm: Algorithm::Maglev,
+            snat: vec!["198.18.0.9".parse().unwrap(), "198.18.0.10".parse().unwrap()],
             idle_timeout: Duration::from_secs(60),
             backends: vec![
                 backend("b", "198.18.1.2:53", 1),
@@ -138,7 +142,7 @@ fn the_shipped_file_shows_every_default() {
     // Examples, not defaults.
     shipped.node.name = Some("lb-a".to_owned());
     shipped.node.interfaces = Some(vec!["eth0".to_owned()]);
-    shipped.services.get_mut("web").unwrap().snat = Some("198.18.0.100".parse().unwrap());
+    shipped.services.get_mut("web").unwrap().snat = vec!["198.18.0.100".parse().unwrap()];
     assert_eq!(all, shipped);
 }
 
@@ -155,7 +159,7 @@ fn the_contract_is_understood_except_for_what_cannot_be_done_yet() {
             &"15:1 [vrrp.main]: VRRP is not available in this version of Naru yet; remove it to run".to_owned()
         )
     );
-    assert_eq!(found.len(), 14);
+    assert_eq!(found.len(), 13);
 }
 
 #[test]
@@ -203,7 +207,7 @@ fn a_listen_on_no_interface_is_a_warning() {
             mac: [2, 0, 0, 0, 0, 1],
             up: true,
             mtu: 1500,
-            addresses: vec![(address.parse().unwrap(), 24)],
+            addresses: vec![Own::lasting(address.parse().unwrap(), 24)],
             xdp: None,
         };
         Network {
@@ -220,6 +224,13 @@ fn a_listen_on_no_interface_is_a_warning() {
     assert_eq!(
         unowned,
         ["naru.toml:14:10 warning: service \"web\": 198.18.0.100 is on no interface, so nobody answers ARP for it"]
+    );
+    let six = "[service.web]\nlisten = \"[2001:db8::100]:80\"\nbackends = [\"[2001:db8:1::11]:80\"]\n";
+    let parsed = parse("naru.toml", six).unwrap();
+    assert_eq!(
+        parsed.unowned_listens(&on("2001:db8::1"))[0].to_string(),
+        "naru.toml:2:10 warning: service \"web\": 2001:db8::100 is on no interface, so nobody answers ND for it\n  \
+         hint: `ip address add 2001:db8::100/128 dev INTERFACE`, or a listen this host has"
     );
 }
 

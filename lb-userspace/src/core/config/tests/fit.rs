@@ -117,6 +117,75 @@ fn weights() {
 }
 
 #[test]
+fn one_service_speaks_one_family() {
+    let mixes = |listen: &str, backend: &str, snat: &str| {
+        found(&format!(
+            "[service.web]\nlisten = {listen}\nbackends = [\"{backend}\"]\nsnat = [\"{snat}\"]\n"
+        ))
+    };
+    let mixed = "service \"web\": mixes IPv6 (2001:db8::1) and IPv4";
+    assert_eq!(
+        mixes("\"[2001:db8::1]:80\"", "[2001:db8:1::1]:80", "2001:db8:1::2"),
+        [""; 0]
+    );
+    assert_eq!(
+        mixes(
+            "[\"[2001:db8::1]:80\", \"198.18.0.1:80\"]",
+            "[2001:db8:1::1]:80",
+            "2001:db8:1::2"
+        ),
+        [format!("2:31 {mixed} (198.18.0.1)")]
+    );
+    assert_eq!(
+        mixes("\"[2001:db8::1]:80\"", "198.18.1.1:80", "2001:db8:1::2"),
+        [format!("3:13 {mixed} (198.18.1.1)")]
+    );
+    assert_eq!(
+        mixes("\"[2001:db8::1]:80\"", "[2001:db8:1::1]:80", "198.18.1.2"),
+        [format!("4:9 {mixed} (198.18.1.2)")]
+    );
+}
+
+#[test]
+fn a_pool_of_source_addresses() {
+    let pool = |addresses: &[String]| found(&format!("{SMALLEST}snat = [{}]\n", addresses.join(",")));
+    let addresses = |count: u8| -> Vec<String> { (0..count).map(|n| format!("\"198.18.1.{}\"", 100 + n)).collect() };
+    assert_eq!(pool(&addresses(8)), [""; 0]);
+    assert_eq!(
+        pool(&addresses(9)),
+        ["4:129 service \"web\": snat: more than 8 addresses"]
+    );
+    let twice = [&addresses(2)[..], &addresses(1)[..]].concat();
+    assert_eq!(
+        pool(&twice),
+        ["4:39 service \"web\": snat 198.18.1.100 is listed twice"]
+    );
+    assert_eq!(
+        pool(&["\"fe80::1\"".to_owned()])[0],
+        "4:9 service \"web\": snat: fe80::1 is link-local: it says nothing without its interface"
+    );
+}
+
+#[test]
+fn ports_are_translated_by_nat_only() {
+    let service = |mode: &str| {
+        found(&format!(
+            "[service.web]\nlisten = \"198.18.0.100:80\"\nbackends = [\"198.18.1.11:80\", \"198.18.1.12:8080\"]\nmode = \"{mode}\"\n"
+        ))
+    };
+    assert_eq!(service("nat"), [""; 0]);
+    for mode in ["dsr-l2", "dsr-ipip"] {
+        assert_eq!(
+            service(mode),
+            [format!(
+                "3:31 service \"web\": backend \"198.18.1.12:8080\" is on port 8080, the listen on 80; mode {mode} does not \
+                 translate ports"
+            )]
+        );
+    }
+}
+
+#[test]
 fn vrrp_and_dns() {
     let vrrp = |lines: &str| {
         let text =

@@ -275,6 +275,28 @@ fn addresses() {
         listen("127.0.0.1:80"),
         at_listen("127.0.0.1 is a loopback address, which no packet on a wire carries")
     );
+    let six = |text: &str| with(text, "[2001:db8:1::11]:80");
+    assert_eq!(six("[2001:DB8::100]:80"), [""; 0]);
+    assert_eq!(six("2001:db8::100"), at_listen("\"2001:db8::100\" has no port"));
+    assert_eq!(six("[2001:db8::100]"), at_listen("\"[2001:db8::100]\" has no port"));
+    assert_eq!(six("[::]:80"), at_listen(":: stands for every address"));
+    assert_eq!(six("[ff02::12]:80"), at_listen("ff02::12 is multicast"));
+    assert_eq!(
+        six("[::1]:80"),
+        at_listen("::1 is a loopback address, which no packet on a wire carries")
+    );
+    assert_eq!(
+        six("[fe80::100]:80"),
+        at_listen("fe80::100 is link-local: it says nothing without its interface")
+    );
+    assert_eq!(
+        six("[::ffff:198.18.0.100]:80"),
+        at_listen("::ffff:198.18.0.100 is an IPv4 address")
+    );
+    assert_eq!(
+        six("[2001:db8::100%2]:80"),
+        at_listen("\"[2001:db8::100%2]:80\" names an interface, which routes find by themselves")
+    );
     assert_eq!(backend("198.18.1.11"), at_backend("\"198.18.1.11\" has no port"));
     assert_eq!(backend("198.18.1.11:0"), at_backend("port 0 cannot be used"));
     assert_eq!(

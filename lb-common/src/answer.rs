@@ -1,0 +1,121 @@
+//! Packets that Naru answers itself instead of sending them on: a RST or "port unreachable" says that nobody serves,
+//! "too big" how much the way to the backend takes.
+//!
+//! The frame in hand becomes the answer, back to where it came from. Whether to answer is decided elsewhere.
+
+use crate::abi::{TCP, UDP};
+use crate::family::{Address, pseudo_header};
+use crate::frame::Frame;
+use crate::icmp::ICMP_HEADER;
+use crate::parse::{ACK, ETHER_ADDRESSES, Parsed, RST, TCP_CHECKSUM, TCP_HEADER};
+use crate::wire::{Be16, Be32};
+
+/// How much of a TCP or UDP header is quoted.
+const QUOTED: usize = 8;
+/// Data offset of a TCP header without options, in its first four bits.
+const TCP_LENGTH: u16 = 0x5000;
+
+/// Turns the first packet of a connection that nobody will take into its refusal. None: it cannot be done, and the
+/// frame may be in any state.
+#[inline(always)]
+pub fn refuse<F: Frame, A: Address>(frame: &mut F, parsed: &Parsed<A>) -> Option<()> {
+    match parsed.key.protocol {
+        TCP => reset_syn(frame, parsed),
+        UDP => icmp_error(frame, parsed, A::PORT_UNREACHABLE, 0),
+        _ => None,
+    }
+}
+
+/// `mtu` is that of the way to the backend, where the packet travels within another one.
+#[inline(always)]
+pub fn too_big<F: Frame, A: Address>(frame: &mut F, parsed: &Parsed<A>, mtu: u16) -> Option<()> {
+    icmp_error(frame, parsed, A::TOO_BIG, (mtu as u32).saturating_sub(A::HEADER as u32))
+}
+
+#[inline(always)]
+fn reset_syn<F: Frame, A: Address>(frame: &mut F, parsed: &Parsed<A>) -> Option<()> {
+    turn_back(frame)?;
+    let key = &parsed.key;
+    let (l3, l4) = (parsed.l3, parsed.l3 + A::HEADER);
+    frame.truncate(l4 + TCP_HEADER)?;
+    A::write_header(frame, l3, (&key.destination, &key.source), TCP, TCP_HEADER)?;
+    let acknowledgment = Be32::new(parsed.sequence.wrapping_add(1));
+    let flags = Be16::new(TCP_LENGTH | (RST | ACK) as u16);
+    let sum = pseudo_header(&key.source, &key.destination, TCP, TCP_HEADER)
+        .add16(key.source_port.be)
+        .add16(key.destination_port.be)
+        .add32(acknowledgment.be)
+        .add16(flags.be);
+    let mut header = frame.window_mut::<TCP_HEADER>(l4)?;
+    header.write(0, key.destination_port);
+    header.write(2, key.source_port);
+    header.write(4, 0_u32);
+    header.write(8, acknowledgment);
+    header.write(12, flags);
+    header.write(14, 0_u16);
+    header.write(TCP_CHECKSUM, !sum.fold());
+    header.write(18, 0_u16);
+    Some(())
+}
+
+/// Only a packet without options is quoted; others are dropped without a word.
+#[inline(always)]
+fn icmp_error<F: Frame, A: Address>(frame: &mut F, parsed: &Parsed<A>, kind: u16, rest: u32) -> Option<()> {
+    let (key, l3) = (&parsed.key, parsed.l3);
+    let quoted = A::HEADER + QUOTED;
+    if parsed.l4 != l3 + A::HEADER {
+        return None;
+    }
+    turn_back(frame)?;
+    frame.truncate(l3 + quoted)?;
+    push(frame, l3, A::HEADER + ICMP_HEADER)?;
+    let length = ICMP_HEADER + quoted;
+    A::write_header(frame, l3, (&key.destination, &key.source), A::ICMP, length)?;
+    let icmp = l3 + A::HEADER;
+    let (kind, rest) = (Be16::new(kind), Be32::new(rest));
+    let sum = A::icmp_pseudo_header(&key.source, &key.destination, length);
+    let mut sum = sum.add16(kind.be).add32(rest.be);
+    let mut at = icmp + ICMP_HEADER;
+    while at < icmp + length {
+        sum = sum.add32(frame.read(at)?);
+        at += 4;
+    }
+    let mut header = frame.window_mut::<ICMP_HEADER>(icmp)?;
+    header.write(0, kind);
+    header.write(2, !sum.fold());
+    header.write(4, rest);
+    Some(())
+}
+
+/// Exchanges the Ethernet addresses.
+#[inline(always)]
+fn turn_back<F: Frame>(frame: &mut F) -> Option<()> {
+    let mut ether = frame.window_mut::<ETHER_ADDRESSES>(0)?;
+    let words: [u16; 6] = [
+        ether.read(0),
+        ether.read(2),
+        ether.read(4),
+        ether.read(6),
+        ether.read(8),
+        ether.read(10),
+    ];
+    let mut place = 0;
+    while place < words.len() {
+        ether.write((place + 3) % 6 * 2, words[place]);
+        place += 1;
+    }
+    Some(())
+}
+
+/// Makes room of `bytes` at `l3`: what is before it moves to the front.
+#[inline(always)]
+fn push<F: Frame>(frame: &mut F, l3: usize, bytes: usize) -> Option<()> {
+    frame.grow_front(bytes)?;
+    let mut at = 0;
+    while at < l3 {
+        let word: u16 = frame.read(bytes + at)?;
+        frame.write(at, word)?;
+        at += 2;
+    }
+    Some(())
+}

@@ -1,0 +1,129 @@
+//! A flow's life as its packets tell it: half-open, established, closing, begun anew.
+//!
+//! Only states change here; places are given and taken by `open` and the daemon's sweep. docs/data-path.md has it as
+//! a table.
+
+use crate::abi::{Mode, TCP};
+use crate::decide::{Flows, Tables};
+use crate::family::Address;
+use crate::flow_table::{ANSWERED, DOUBTED, FIN_SEEN, Found, RESET, State, TO_CLIENT, Word, partner};
+use crate::parse::{ACK, FIN, Parsed, RST, SYN};
+
+/// How far a RST may be ahead of what its receiver last acknowledged: data that is still under way.
+const RESET_WINDOW: u32 = 1 << 24;
+
+/// Keeps the flow's state; false where the flow is over and the packet begins another.
+#[inline(always)]
+pub fn follow<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flow: &Found<A>) -> bool {
+    if parsed.tcp_flags & ACK != 0 {
+        flow.entry.acknowledge(parsed.acknowledgment);
+    }
+    let quiet = parsed.tcp_flags & (SYN | FIN | RST) == 0;
+    if quiet && flow.word.is_settled() {
+        return true;
+    }
+    if parsed.key.protocol != TCP {
+        if flow.word.has(TO_CLIENT) || flow.word.mode() != Mode::Nat {
+            move_both(tables, flow, State::Established, 0);
+        }
+        return true;
+    }
+    if parsed.opens() && !flow.word.has(TO_CLIENT) {
+        return !begins_anew(tables, flow);
+    }
+    if parsed.tcp_flags & RST != 0 {
+        reset(tables, parsed, flow);
+    } else if parsed.tcp_flags & FIN != 0 {
+        end(tables, flow);
+    } else if flow.word.is(State::HalfOpen) {
+        confirm(tables, parsed, flow);
+    } else if quiet {
+        survive(tables, parsed, flow);
+    }
+    true
+}
+
+/// A client's SYN on a flow of its own: after the end of that flow, or again because nobody answered and the backend
+/// takes no new flows any more.
+#[inline(always)]
+fn begins_anew<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>) -> bool {
+    if flow.word.is(State::Closing) || flow.word.has(FIN_SEEN) {
+        return true;
+    }
+    let answered = || partner(tables, flow).is_some_and(|other| other.word.has(ANSWERED));
+    let left = || {
+        tables
+            .backend(flow.word.backend())
+            .is_none_or(|backend| backend.weight == 0)
+    };
+    flow.word.is(State::HalfOpen) && !answered() && left()
+}
+
+/// A RST that its receiver will believe ends the flow. One with a sequence number from nowhere only shortens the time
+/// that an idle flow is kept.
+#[inline(always)]
+fn reset<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flow: &Found<A>) {
+    let expected = || {
+        let ahead = |other: Found<A>| parsed.sequence.wrapping_sub(other.entry.acknowledged());
+        partner(tables, flow).is_some_and(|other| ahead(other) < RESET_WINDOW)
+    };
+    // Before both sides have spoken there is no number to go by, and nothing to lose; nor where one side is not heard.
+    if !flow.word.is(State::Established) || flow.word.mode() != Mode::Nat || expected() {
+        move_both(tables, flow, State::Closing, RESET);
+    } else {
+        flow.change(tables, |word| word.with_mark(DOUBTED));
+    }
+}
+
+/// A FIN is remembered; the second one closes the flow.
+#[inline(always)]
+fn end<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>) {
+    flow.change(tables, |word| word.with_mark(FIN_SEEN));
+    if flow.word.mode() != Mode::Nat {
+        // The backend's FIN goes another way. What the client still acknowledges keeps the flow.
+        move_both(tables, flow, State::Closing, 0);
+        return;
+    }
+    // Looked at after our own mark is there for all to see: of two sides that end at once, one sees both.
+    if partner(tables, flow).is_some_and(|other| other.word.has(FIN_SEEN)) {
+        move_both(tables, flow, State::Closing, 0);
+    }
+}
+
+/// A TCP flow is established when the backend answered the SYN and the client then spoke again: a client that is
+/// not where it says it is sees no answer.
+#[inline(always)]
+fn confirm<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flow: &Found<A>) {
+    let answered = || match flow.word.mode() {
+        Mode::Nat => partner(tables, flow).is_some_and(|other| other.word.has(ANSWERED)),
+        // The answer goes another way.
+        Mode::DsrL2 | Mode::DsrIpip => true,
+    };
+    if flow.word.has(TO_CLIENT) {
+        flow.change(tables, |word| word.with_mark(ANSWERED));
+    } else if parsed.tcp_flags & SYN == 0 && answered() {
+        move_both(tables, flow, State::Established, 0);
+    }
+}
+
+/// The peers did not believe a RST: whoever sent it was no party to the flow.
+#[inline(always)]
+fn survive<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flow: &Found<A>) {
+    if flow.word.has(RESET) {
+        // What it was before is seen from who had spoken, so that a RST does not help a SYN without a client behind it.
+        move_both(tables, flow, State::HalfOpen, 0);
+        confirm(tables, parsed, flow);
+    } else if flow.word.has(DOUBTED) {
+        flow.change(tables, |word| word.without_mark(DOUBTED));
+    }
+}
+
+#[inline(always)]
+fn move_both<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>, state: State, mark: u8) {
+    let step = |word: Word| word.without_mark(RESET).with_mark(mark).with_state(state);
+    if flow.change(tables, step)
+        && let Some(other) = partner(tables, flow)
+    {
+        other.change(tables, step);
+    }
+}

@@ -1,0 +1,141 @@
+//! Source addresses and ports towards a backend: which are ours to use, and how a new flow comes by a free one.
+//!
+//! What is free is decided by the flow table alone: the reply's key must not be in it.
+
+use core::num::NonZeroU32;
+
+use crate::abi::{Backend, MAX_SNAT, SNAT_PORTS_HIGH, SNAT_PORTS_LOW};
+use crate::decide::{Flows, Tables};
+use crate::family::Address;
+use crate::flow_table::{Claim, Claimed, FlowKey, Found, State, claim, find, partner, release};
+use crate::open::Opening;
+use crate::verdict::Reason;
+use crate::wire::Be16;
+
+/// How many ports are tried for a new flow: at one free in a hundred, one search in 30,000 fails.
+const TRIES: u32 = 1024;
+/// For a tick after such a search has failed: many of them would cost the flows that there are.
+const TRIES_WHEN_EXHAUSTED: u32 = 16;
+/// From this try on a half-open flow that has been silent for a while gives up its port, and from the next any.
+const TRIES_BEFORE_SILENT: u32 = 4;
+const TRIES_BEFORE_ANY: u32 = 8;
+/// In ticks: a second, the last of several retransmissions.
+const SILENCE: u32 = 8;
+
+/// Claims the reply's entry: under the client's own port if that may be and is free, else the next free one after a
+/// place that its hash decides, so that a client which comes again from one port keeps meeting the same port of ours.
+///
+/// A function of its own in the kernel too: its stack is short.
+#[inline(never)]
+pub fn claim_port<A: Address, T: Tables + Flows<A>>(
+    tables: &T,
+    opening: &mut Opening<A>,
+    backend: &Backend,
+) -> Result<Claim, Reason> {
+    let start = opening.hash as u32;
+    let reply = &mut opening.reply;
+    let pool = Pool::of(backend);
+    let now = tables.now();
+    let tries = if tables.exhausted_at(opening.backend) == now {
+        TRIES_WHEN_EXHAUSTED
+    } else {
+        TRIES
+    };
+    let mut outcome = Err(Reason::SnatPortsExhausted);
+    let clients = reply.destination_port;
+    if !pool.put(reply, backend, start) {
+        return outcome;
+    }
+    if is_ours(clients.get()) {
+        reply.destination_port = clients;
+    }
+    tables.repeat(tries, |tried| {
+        if let Some(old) = find(tables, reply)
+            && !(may_take(tables, &old, tried) && release(tables, &old))
+        {
+            return pool.next(reply, backend, start, tried);
+        }
+        match claim(tables, reply) {
+            Claimed::Ours(claim) => {
+                outcome = Ok(claim);
+                return false;
+            }
+            Claimed::Taken(_) | Claimed::Busy => {}
+            Claimed::Full => outcome = Err(Reason::FlowTableFull),
+        }
+        pool.next(reply, backend, start, tried)
+    });
+    if outcome.is_err() {
+        tables.note_exhausted(opening.backend, now);
+    }
+    outcome
+}
+
+/// One of the pool's addresses.
+#[inline(always)]
+pub fn source<A: Address>(backend: &Backend, number: u32) -> Option<A> {
+    let index = number % NonZeroU32::new(backend.snat_count as u32)?;
+    backend.snat.get(index as usize & (MAX_SNAT - 1)).map(A::from_ip)
+}
+
+/// Whether a flow gives up its port. What the peers of one that is over still owe each other would reach the wrong
+/// ones, hence the silence; of a half-open one nothing is lost but a client that may try again.
+#[inline(always)]
+fn may_take<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>, tried: u32) -> bool {
+    let quiet = |flow: &Found<A>| tables.now().wrapping_sub(flow.entry.last_seen()) >= SILENCE;
+    let silent = || quiet(flow) && partner(tables, flow).is_none_or(|other| quiet(&other));
+    if flow.word.is(State::HalfOpen) {
+        tried >= TRIES_BEFORE_ANY || tried >= TRIES_BEFORE_SILENT && silent()
+    } else {
+        flow.word.is(State::Closing) && silent()
+    }
+}
+
+const LOW_COUNT: u32 = (SNAT_PORTS_LOW.1 - SNAT_PORTS_LOW.0) as u32 + 1;
+const HIGH_COUNT: u32 = (SNAT_PORTS_HIGH.1 - SNAT_PORTS_HIGH.0) as u32 + 1;
+const PORTS: u32 = LOW_COUNT + HIGH_COUNT;
+/// From one try to the next. A prime, so that every port of every address is met.
+const STEP: u32 = 4099;
+
+#[inline(always)]
+const fn is_ours(port: u16) -> bool {
+    port >= SNAT_PORTS_LOW.0 && port <= SNAT_PORTS_LOW.1 || port >= SNAT_PORTS_HIGH.0
+}
+
+/// All pairs of address and port, numbered round and round.
+struct Pool {
+    pairs: NonZeroU32,
+}
+
+impl Pool {
+    #[inline(always)]
+    fn of(backend: &Backend) -> Self {
+        Self {
+            pairs: NonZeroU32::new(backend.snat_count as u32 * PORTS).unwrap_or(NonZeroU32::MAX),
+        }
+    }
+
+    /// Points `reply` at a pair; false where there is none.
+    #[inline(always)]
+    fn put<A: Address>(&self, reply: &mut FlowKey<A>, backend: &Backend, number: u32) -> bool {
+        let n = number % self.pairs;
+        let address = (n / PORTS) as usize & (MAX_SNAT - 1);
+        let Some(address) = backend.snat.get(address) else {
+            return false;
+        };
+        let n = n % PORTS;
+        reply.destination = A::from_ip(address);
+        reply.destination_port = Be16::new(if n < LOW_COUNT {
+            SNAT_PORTS_LOW.0 + n as u16
+        } else {
+            SNAT_PORTS_HIGH.0 + (n - LOW_COUNT) as u16
+        });
+        true
+    }
+
+    /// The pair of the next try.
+    #[inline(always)]
+    fn next<A: Address>(&self, reply: &mut FlowKey<A>, backend: &Backend, start: u32, tried: u32) -> bool {
+        self.put(reply, backend, start % self.pairs + (tried + 1) * STEP)
+    }
+}
