@@ -7,7 +7,8 @@ use core::marker::PhantomData;
 use crate::wire::{Be16, Be32, Ip};
 
 pub trait Frame {
-    fn length(&self) -> usize;
+    /// Whether it has so many bytes, also where not all of them are at hand (jumbo frames in several buffers).
+    fn holds(&self, bytes: usize) -> bool;
     /// Where the byte `at` lies, with all of `length` bytes from there within the frame.
     fn bytes(&self, at: usize, length: usize) -> Option<*mut u8>;
     /// Cuts off what is beyond `length`; a shorter frame is filled up with anything.

@@ -21,22 +21,22 @@ use lb_common::wire::{Be32, Ip};
 use packet::Packet;
 use tables::Maps;
 
-#[xdp]
+#[xdp(frags)]
 pub fn naru(ctx: XdpContext) -> u32 {
     act(&ctx, decide::first(&mut Packet::new(&ctx), &Maps))
 }
 
-#[xdp]
+#[xdp(frags)]
 pub fn naru_unusual_ipv4(ctx: XdpContext) -> u32 {
     act(&ctx, decide::unusual::<_, Be32, _>(&mut Packet::new(&ctx), &Maps))
 }
 
-#[xdp]
+#[xdp(frags)]
 pub fn naru_unusual_ipv6(ctx: XdpContext) -> u32 {
     act(&ctx, decide::unusual::<_, Ip, _>(&mut Packet::new(&ctx), &Maps))
 }
 
-#[xdp]
+#[xdp(frags)]
 pub fn naru_open_ipv4(ctx: XdpContext) -> u32 {
     act(
         &ctx,
@@ -44,7 +44,7 @@ pub fn naru_open_ipv4(ctx: XdpContext) -> u32 {
     )
 }
 
-#[xdp]
+#[xdp(frags)]
 pub fn naru_open_ipv6(ctx: XdpContext) -> u32 {
     act(
         &ctx,
@@ -52,12 +52,12 @@ pub fn naru_open_ipv6(ctx: XdpContext) -> u32 {
     )
 }
 
-#[xdp]
+#[xdp(frags)]
 pub fn naru_answer_ipv4(ctx: XdpContext) -> u32 {
     act(&ctx, decide::answer::<_, Be32, _>(&mut Packet::new(&ctx), &Maps))
 }
 
-#[xdp]
+#[xdp(frags)]
 pub fn naru_answer_ipv6(ctx: XdpContext) -> u32 {
     act(&ctx, decide::answer::<_, Ip, _>(&mut Packet::new(&ctx), &Maps))
 }

@@ -29,9 +29,12 @@ impl<'a> Packet<'a> {
 }
 
 impl Frame for Packet<'_> {
+    /// The first buffer has all of it but in jumbo frames.
     #[inline(always)]
-    fn length(&self) -> usize {
-        unknown(self.end) - self.start
+    fn holds(&self, bytes: usize) -> bool {
+        let length = unknown(self.end) - self.start;
+        // SAFETY: the context is the program's own.
+        bytes <= length || bytes <= unsafe { bpf_xdp_get_buff_len(self.ctx.ctx) } as usize
     }
 
     /// VERIFIER (6.18): follows the comparison only in this form, address plus size against the end.

@@ -35,7 +35,7 @@ pub fn ipv4_envelope<F: Frame>(frame: &F, l3: usize) -> Result<Envelope<Be32>, R
     let version_length: u8 = header.read(0);
     let length = ((version_length & 0x0f) as usize) * 4;
     let total = header.read::<Be16>(TOTAL_LENGTH).get() as usize;
-    if version_length >> 4 != 4 || length < HEADER || total < length || l3 + total > frame.length() {
+    if version_length >> 4 != 4 || length < HEADER || total < length || !frame.holds(l3 + total) {
         return Err(Reason::Malformed);
     }
     let fragment = header.read::<Be16>(FRAGMENT).get();

@@ -68,7 +68,7 @@ pub fn ipv6_envelope<F: Frame>(frame: &F, loops: &impl Loop, l3: usize) -> Resul
 fn fixed<F: Frame>(frame: &F, l3: usize) -> Result<Envelope<Ip>, Reason> {
     let header = frame.window::<HEADER>(l3).ok_or(Reason::Malformed)?;
     let end = l3 + HEADER + header.read::<Be16>(PAYLOAD_LENGTH).get() as usize;
-    if header.read::<u8>(0) >> 4 != 6 || end > frame.length() {
+    if header.read::<u8>(0) >> 4 != 6 || !frame.holds(end) {
         return Err(Reason::Malformed);
     }
     Ok(Envelope {

@@ -24,7 +24,7 @@ mod bpf {
     static SUNK: PerCpuArray<Sunk, 1> = PerCpuArray::new();
 
     /// A veth receives redirected frames only where its far end runs a program; this one does nothing else.
-    #[xdp]
+    #[xdp(frags)]
     pub fn pass(_: XdpContext) -> u32 {
         XDP_PASS
     }

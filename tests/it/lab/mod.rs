@@ -5,6 +5,7 @@ mod demo;
 mod flows;
 mod harness;
 mod ipv6;
+mod jumbo;
 mod lifecycle;
 mod operator;
 mod reload;

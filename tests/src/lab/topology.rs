@@ -34,7 +34,7 @@ pub struct Topology {
     pub client: Namespace,
     pub node: Namespace,
     pub backends: Vec<Namespace>,
-    _switch: Namespace,
+    switch: Namespace,
 }
 
 impl Topology {
@@ -42,6 +42,20 @@ impl Topology {
     pub fn new(lab: &Lab, backends: usize) -> Result<Self> {
         let names: Vec<_> = (1..=backends).map(|number| format!("b{number}")).collect();
         Self::with_backends(lab, &names.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The longest packet of every link, in bytes.
+    pub fn set_mtu(&self, mtu: &str) -> Result<()> {
+        let set = |namespace: &Namespace, interface: &str| namespace.ip(&format!("link set {interface} mtu {mtu}"));
+        set(&self.client, "eth0")?;
+        set(&self.node, "clients")?;
+        set(&self.node, "servers")?;
+        set(&self.switch, "node")?;
+        for backend in &self.backends {
+            set(&self.switch, backend.role())?;
+            set(backend, "eth0")?;
+        }
+        set(&self.switch, "bridge")
     }
 
     pub fn with_backends(lab: &Lab, names: &[&str]) -> Result<Self> {
@@ -89,7 +103,7 @@ impl Topology {
             client,
             node,
             backends,
-            _switch: switch,
+            switch,
         })
     }
 

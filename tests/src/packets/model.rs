@@ -56,8 +56,8 @@ impl Model {
 struct Bytes<'a>(&'a mut Vec<u8>);
 
 impl Frame for Bytes<'_> {
-    fn length(&self) -> usize {
-        self.0.len()
+    fn holds(&self, bytes: usize) -> bool {
+        bytes <= self.0.len()
     }
 
     fn bytes(&self, at: usize, length: usize) -> Option<*mut u8> {
