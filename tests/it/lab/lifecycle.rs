@@ -105,6 +105,72 @@ fn a_second_daemon_on_the_same_pins_is_refused() {
     });
 }
 
+/// As after an update: what runs was started by a naru whose maps look otherwise.
+#[test]
+fn pins_of_another_layout_are_refused_and_serve_on() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let mut naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1]))?;
+        let transfers = Transfers::start(&net.client, LISTEN, 10)?;
+        naru.stop()?;
+        let other = naru.pin_folder().join("v1");
+        fs::rename(naru.pins(), &other)?;
+
+        let refused = naru.run_to_end()?;
+        assert_eq!(refused.code, Some(3), "{}", refused.log);
+        let folder = other.display().to_string();
+        for word in ["another layout", "goes on", &format!("rm -r {folder}")] {
+            assert!(refused.log.contains(word), "{word:?} is not in {}", refused.log);
+        }
+        assert!(!naru.pins().exists(), "the refused start left its folder");
+        assert_unbroken(&transfers.finish(), 10);
+
+        fs::remove_dir_all(&other)?;
+        naru.start()?;
+        until_true(SOON, "the new layout does not serve", || {
+            Ok(matches!(net.client.inside(|| get(LISTEN, "/")), Ok(Ok(_))))
+        })
+    });
+}
+
+#[test]
+fn a_program_that_cannot_be_loaded_leaves_the_older_one() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let mut naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1]))?;
+        let transfers = Transfers::start(&net.client, LISTEN, 10)?;
+        naru.stop()?;
+        let before = programs_of_links(&net, &naru)?;
+        // The kernel has no such map for this program.
+        let pin = naru.pins().join("verdicts");
+        let kept = naru.pins().join("kept");
+        fs::rename(&pin, &kept)?;
+        let path = pin.display().to_string();
+        let make = "map create PATH type array key 4 value 4 entries 1 name VERDICTS".replace("PATH", &path);
+        net.node.stdout("bpftool", &Vec::from_iter(make.split(' ')))?;
+
+        let refused = naru.run_to_end()?;
+        assert_eq!(refused.code, Some(3), "{}", refused.log);
+        assert!(refused.log.contains(&path), "{}", refused.log);
+        assert_eq!(programs_of_links(&net, &naru)?, before);
+
+        fs::rename(&kept, &pin)?;
+        naru.start()?;
+        assert_unbroken(&transfers.finish(), 10);
+        Ok(())
+    });
+}
+
+fn programs_of_links(net: &Topology, naru: &Naru) -> Result<Vec<u64>> {
+    let program = |link: &String| {
+        let shown = net.node.stdout("bpftool", &["-j", "link", "show", "pinned", link])?;
+        Ok(number(&serde_json::from_str::<Value>(&shown)?["prog_id"]))
+    };
+    links(naru)?.iter().map(program).collect()
+}
+
 #[track_caller]
 fn assert_same(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
     let names = before.keys().chain(after.keys());

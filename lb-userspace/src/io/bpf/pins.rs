@@ -11,6 +11,8 @@ use lb_common::abi::LAYOUT_VERSION;
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::mount::{MountFlags, mount};
 
+use super::attach;
+
 const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 
@@ -62,6 +64,7 @@ impl Pins {
             }
             return Err(error).with_context(|| format!("lock pin_dir {}", pin_dir.display()));
         }
+        refuse_other_layouts(pin_dir, &folder)?;
         make_private(&folder).with_context(|| format!("create {}", folder.display()))?;
         Ok(Self {
             folder,
@@ -106,6 +109,21 @@ impl Pins {
         }
         Ok(())
     }
+}
+
+/// The flows of another layout cannot be read, and its program serves on as long as its links are there.
+fn refuse_other_layouts(pin_dir: &Path, folder: &Path) -> Result<()> {
+    for other in fs::read_dir(pin_dir).with_context(|| format!("list {}", pin_dir.display()))? {
+        let other = other?.path();
+        if other != folder && other.is_dir() && !attach::pinned(&other)?.is_empty() {
+            bail!(
+                "the pins in {0} are of another layout than this naru's (v{LAYOUT_VERSION}): another version made them; \
+                 what it serves goes on; to change over, and lose its flows, `rm -r {0}` and start again",
+                other.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 fn make_private(folder: &Path) -> io::Result<()> {
