@@ -9,6 +9,7 @@
 mod count;
 mod packet;
 mod tables;
+mod tell;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;
@@ -38,28 +39,26 @@ pub fn naru_unusual_ipv6(ctx: XdpContext) -> u32 {
 
 #[xdp(frags)]
 pub fn naru_open_ipv4(ctx: XdpContext) -> u32 {
-    act(
-        &ctx,
-        decide::open::<_, Be32, _>(&mut Packet::new(&ctx), &Maps, ingress(&ctx)),
-    )
+    let verdict = decide::open::<_, Be32, _>(&mut Packet::new(&ctx), &Maps, ingress(&ctx));
+    act(&ctx, tell::refusal::<Be32>(&ctx, verdict))
 }
 
 #[xdp(frags)]
 pub fn naru_open_ipv6(ctx: XdpContext) -> u32 {
-    act(
-        &ctx,
-        decide::open::<_, Ip, _>(&mut Packet::new(&ctx), &Maps, ingress(&ctx)),
-    )
+    let verdict = decide::open::<_, Ip, _>(&mut Packet::new(&ctx), &Maps, ingress(&ctx));
+    act(&ctx, tell::refusal::<Ip>(&ctx, verdict))
 }
 
 #[xdp(frags)]
 pub fn naru_answer_ipv4(ctx: XdpContext) -> u32 {
-    act(&ctx, decide::answer::<_, Be32, _>(&mut Packet::new(&ctx), &Maps))
+    let verdict = decide::answer::<_, Be32, _>(&mut Packet::new(&ctx), &Maps);
+    act(&ctx, tell::refusal::<Be32>(&ctx, verdict))
 }
 
 #[xdp(frags)]
 pub fn naru_answer_ipv6(ctx: XdpContext) -> u32 {
-    act(&ctx, decide::answer::<_, Ip, _>(&mut Packet::new(&ctx), &Maps))
+    let verdict = decide::answer::<_, Ip, _>(&mut Packet::new(&ctx), &Maps);
+    act(&ctx, tell::refusal::<Ip>(&ctx, verdict))
 }
 
 #[inline(always)]

@@ -17,7 +17,8 @@ use crate::daemon::{self, StartError};
 /// Exit status: 0 ended by a signal; 1 errors in the configuration; 2 unreadable; 3 the configuration is good but
 /// cannot be served here (privileges, interfaces, attaching, another naru), and nothing is changed.
 ///
-/// NARU_LOG sets what is logged, such as `debug` or `naru=debug,warn`.
+/// NARU_LOG sets what is logged, such as `debug` or `naru=debug,warn`. At debug each refused flow is told: why, from
+/// where, to where.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[arg(long, value_name = "FILE", default_value = "/etc/naru/naru.toml")]

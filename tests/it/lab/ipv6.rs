@@ -6,7 +6,7 @@ use lb_tests::lab::*;
 
 use super::*;
 
-const LISTEN6: SocketAddr = SocketAddr::new(VIP6, 80);
+pub const LISTEN6: SocketAddr = SocketAddr::new(VIP6, 80);
 
 #[test]
 fn requests_over_ipv6_follow_the_weights() {

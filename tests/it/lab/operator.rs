@@ -4,6 +4,7 @@ use std::fs;
 
 use lb_tests::lab::*;
 
+use super::ipv6::LISTEN6;
 use super::*;
 
 #[test]
@@ -40,6 +41,29 @@ fn drain_undrain_and_weight() {
 
         let outcome = transfers.finish();
         assert_unbroken(&outcome, 40);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_log_for_debugging_tells_of_each_refused_flow() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let text = net.service("web", "tcp", 80, &[1]) + &net.service6("web6", "tcp", 80, &[1]);
+        let mut naru = Naru::new(lab, &net.node, &text)?;
+        naru.adopt(Process::spawn(naru.daemon_command()?.env("NARU_LOG", "debug"))?)?;
+        for backend in ["web/b1", "web6/b1-6"] {
+            naru.tell(&["drain", backend])?;
+        }
+        for (listen, from) in [(LISTEN, "198.18.0.2"), (LISTEN6, "2001:db8::2")] {
+            let refused = net.client.inside(|| Connection::open(listen))?;
+            assert!(refused.is_err(), "{listen} has nobody to serve it");
+            until_true(SOON, "the refusal is not in the log", || {
+                let log = naru.log();
+                let told = |line: &str| line.contains("no_backend") && line.contains(from);
+                Ok(log.lines().any(told))
+            })?;
+        }
         Ok(())
     });
 }

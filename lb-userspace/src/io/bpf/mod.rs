@@ -8,6 +8,7 @@ mod pins;
 mod slot_tables;
 mod stages;
 mod syscall;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -95,9 +96,11 @@ impl Kernel {
             .map_max_entries("FLOWS", entries)
             .map_max_entries("FLOWS6", entries)
             .override_global("FLOW_MASK", &mask, true)
+            .override_global(aya_log::LEVEL, &told::level(), true)
             .load(OBJECT)
             .context("make the maps of the XDP program")?;
         stages::load(&mut object)?;
+        told::listen(&mut object)?;
         Ok(object)
     }
 
