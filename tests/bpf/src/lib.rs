@@ -46,7 +46,7 @@ pub struct Sunk {
 }
 
 /// Flows differ in port first: this many ports of one source address, then the next address.
-const PORTS_PER_SOURCE: u32 = 32_768;
+pub const PORTS_PER_SOURCE: u32 = 32_768;
 const FIRST_PORT: u32 = 1024;
 
 impl Stream {

@@ -1,4 +1,4 @@
-//! The lab's and the bench's XDP programs: `pass`, `sink`, `swallow`, `redirect`, `generator`; each as small as it can be.
+//! The lab's and the bench's XDP programs: `pass`, `sink`, `swallow`, `returned`, `redirect`, `transmit`, `generator`; each as small as it can be.
 //!
 //! Nothing here is part of Naru: these stand around it, or beside it for comparison.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
@@ -38,12 +38,7 @@ mod bpf {
         if !is_sink(frame.destination_port) {
             return XDP_PASS;
         }
-        if let Some(sunk) = SUNK.get_ptr_mut(0) {
-            // SAFETY: a value of this CPU's own, and nothing interrupts the program on it.
-            let sunk = unsafe { &mut *sunk };
-            sunk.frames += 1;
-            sunk.bytes += (context.data_end() - context.data()) as u64;
-        }
+        count(&context);
         if frame.payload != ANSWER_ME {
             return XDP_DROP;
         }
@@ -57,6 +52,42 @@ mod bpf {
         match Udp::of(&context) {
             Some(frame) if is_sink(frame.source_port) => XDP_DROP,
             _ => XDP_PASS,
+        }
+    }
+
+    /// Counts and drops what came back by the link it was sent on: UDP frames to `SINK_PORTS`, plain or in IPv4.
+    #[xdp]
+    pub fn returned(context: XdpContext) -> u32 {
+        const IPIP: u8 = 4;
+        let is_returned = match at::<Udp>(&context, 0) {
+            // SAFETY: `at` proved all of it to lie within the frame.
+            Some(frame) => unsafe { (*frame).protocol == IPIP || is_sink((*frame).destination_port) },
+            None => false,
+        };
+        if !is_returned {
+            return XDP_PASS;
+        }
+        count(&context);
+        XDP_DROP
+    }
+
+    /// The baseline of what leaves by the link it came in by.
+    #[xdp]
+    pub fn transmit(context: XdpContext) -> u32 {
+        let (Some(frame), Some(redirect)) = (at(&context, 0), REDIRECT.get(0)) else {
+            return XDP_ABORTED;
+        };
+        write(frame, redirect.ether.words);
+        XDP_TX
+    }
+
+    #[inline(always)]
+    fn count(context: &XdpContext) {
+        if let Some(sunk) = SUNK.get_ptr_mut(0) {
+            // SAFETY: a value of this CPU's own, and nothing interrupts the program on it.
+            let sunk = unsafe { &mut *sunk };
+            sunk.frames += 1;
+            sunk.bytes += (context.data_end() - context.data()) as u64;
         }
     }
 

@@ -21,6 +21,10 @@ pub const LISTEN: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 254);
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
 pub const CLIENTS_MAC: [u8; 6] = [2, 0, 0, 0, 1, 254];
 
+/// A server on the clients' own link, where their traffic comes by; nobody is there but the client's program.
+pub const NEAR_SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 253);
+pub const NEAR_SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 1, 253];
+
 pub struct Chain {
     pub client: Namespace,
     pub lb: Namespace,
@@ -43,6 +47,8 @@ impl Chain {
         ))?;
         lb.ip(&format!("addr add {LISTEN}/24 dev clients"))?;
         lb.ip(&format!("neigh add 198.18.1.1 lladdr {} dev clients", mac(CLIENT_MAC)))?;
+        let near = mac(NEAR_SERVER_MAC);
+        lb.ip(&format!("neigh add {NEAR_SERVER} lladdr {near} dev clients"))?;
         for (number, server) in (1..).zip(&servers) {
             let port = server_port(number);
             let gateway = Ipv4Addr::new(198, 18, 1 + number, 254);

@@ -16,9 +16,14 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 pub enum Contender {
     /// The least an XDP program that forwards must do: other MAC addresses, no address translation, one target.
     Redirect,
+    /// The same where the frame leaves by the link it came in by.
+    Transmit,
     /// The kernel's own IP forwarding: no address translation, no choice of a server.
     Routing,
+    /// Full NAT.
     Naru,
+    NaruDsrL2,
+    NaruDsrIpip,
     Nftables,
     HaProxy,
 }
@@ -32,10 +37,10 @@ pub struct Service {
 }
 
 /// A contender at work; Drop ends it.
-#[expect(dead_code, reason = "held for its Drop")]
 pub enum Running<'a> {
     InKernel,
     Naru(Naru<'a>),
+    #[expect(dead_code, reason = "held for its Drop")]
     Process(Process),
 }
 
@@ -43,29 +48,39 @@ impl Contender {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Redirect => "redirect",
+            Self::Transmit => "XDP_TX",
             Self::Routing => "routing",
             Self::Naru => "Naru",
+            Self::NaruDsrL2 => "dsr-l2",
+            Self::NaruDsrIpip => "dsr-ipip",
             Self::Nftables => "nftables",
             Self::HaProxy => "HAProxy",
         }
     }
 
-    /// `Redirect` needs no more than its program, which its bench attaches.
+    /// The client's link, on which its traffic goes on to the servers.
+    pub const fn leaves_by_the_same_link(self) -> bool {
+        matches!(self, Self::Transmit | Self::NaruDsrL2 | Self::NaruDsrIpip)
+    }
+
+    /// `Redirect` and `Transmit` need no more than their programs, which the bench attaches.
     pub fn start<'a>(self, lab: &Lab, lb: &'a Namespace, service: &Service) -> Result<Running<'a>> {
         match self {
-            Self::Redirect => Ok(Running::InKernel),
+            Self::Redirect | Self::Transmit => Ok(Running::InKernel),
             Self::Routing => {
                 lb.sysctl("net/ipv4/ip_forward", "1")?;
                 Ok(Running::InKernel)
             }
-            Self::Naru => naru(lab, lb, service).map(Running::Naru),
+            Self::Naru => naru(lab, lb, service, "nat").map(Running::Naru),
+            Self::NaruDsrL2 => naru(lab, lb, service, "dsr-l2").map(Running::Naru),
+            Self::NaruDsrIpip => naru(lab, lb, service, "dsr-ipip").map(Running::Naru),
             Self::Nftables => nftables(lab, lb, service).map(|()| Running::InKernel),
             Self::HaProxy => haproxy(lab, lb, service).map(Running::Process),
         }
     }
 }
 
-fn naru<'a>(lab: &Lab, lb: &'a Namespace, service: &Service) -> Result<Naru<'a>> {
+fn naru<'a>(lab: &Lab, lb: &'a Namespace, service: &Service, mode: &str) -> Result<Naru<'a>> {
     let Service {
         protocol,
         listen,
@@ -75,7 +90,7 @@ fn naru<'a>(lab: &Lab, lb: &'a Namespace, service: &Service) -> Result<Naru<'a>>
     let backends: Vec<_> = backends.iter().map(|backend| format!("\"{backend}\"")).collect();
     let config = format!(
         "[node]\nmax_flows = {max_flows}\n\n[service.bench]\nlisten = \"{listen}\"\nprotocol = \"{protocol}\"\n\
-         backends = [{}]\nidle_timeout = \"1h\"\n",
+         mode = \"{mode}\"\nbackends = [{}]\nidle_timeout = \"1h\"\n",
         backends.join(", ")
     );
     let naru = Naru::run(lab, lb, &config)?;

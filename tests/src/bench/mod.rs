@@ -3,10 +3,13 @@
 //! It judges nothing and keeps no figures. What they mean and what they do not: docs/benchmarks.md.
 
 mod chain;
+mod conntrack;
 mod contender;
 mod figures;
 mod http;
 mod machine;
+mod opening;
+mod rig;
 mod traffic;
 mod udp;
 mod wrk;
@@ -20,6 +23,10 @@ use crate::lab::Lab;
 pub enum Bench {
     /// Full NAT of the smallest frames on one core, by number of flows.
     Udp,
+    /// The same where servers answer clients themselves.
+    Dsr,
+    /// New flows on one core, and their memory.
+    Open,
     /// Requests through wrk to nginx: keep-alive, and one connection for each request.
     Http,
 }
@@ -42,7 +49,9 @@ pub fn run(only: Option<Bench>, options: &Options) -> Result<()> {
     for bench in Bench::value_variants() {
         let outcome = match bench {
             _ if only.is_some_and(|only| only != *bench) => continue,
-            Bench::Udp => udp::run(&lab, options),
+            Bench::Udp => udp::nat(&lab, options),
+            Bench::Dsr => udp::dsr(&lab, options),
+            Bench::Open => opening::run(&lab, options),
             Bench::Http => http::run(&lab, options),
         };
         outcome.inspect_err(|_| lab.show_logs())?;
