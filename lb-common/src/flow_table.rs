@@ -11,6 +11,7 @@ mod word;
 
 use crate::abi::{BackendId, Mode, NextHop};
 use crate::family::Address;
+use crate::wire::Be32;
 
 pub use entry::{Entry, FlowEntry, Rewrite, TICK_SHIFT};
 pub use key::FlowKey;
@@ -43,13 +44,17 @@ pub trait Loop {
     }
 }
 
-/// How many places a key may stand in: eight pairs of neighbouring lines.
-pub const PROBES: u32 = 16;
+/// How many places a key may stand in: ten pairs of neighbouring lines.
+pub const PROBES: u32 = 20;
+/// They lie together: a line of another page costs a walk through page tables besides.
+const PAIRS_TOGETHER: u32 = 4096 / size_of::<FlowEntry<Be32>>() as u32 / 2;
 
 #[inline(always)]
 const fn place(hash: u64, probe: u32, mask: u32) -> u32 {
-    let stride = ((hash >> 32) as u32) << 1 | 2;
-    ((hash as u32).wrapping_add((probe >> 1).wrapping_mul(stride)) ^ (probe & 1)) & mask
+    // An odd one, which visits each pair once.
+    let stride = ((hash >> 32) as u32) | 1;
+    let pair = (probe >> 1).wrapping_mul(stride) % PAIRS_TOGETHER;
+    (hash as u32 ^ (pair << 1 | (probe & 1))) & mask
 }
 
 /// A live entry as it was found.
@@ -288,4 +293,24 @@ pub fn release<A: Address, M: FlowMemory<A>>(memory: &M, flow: &Found<A>) -> boo
         other.change(memory, |word| Word::free(word.serial()));
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::proptest;
+    use std::vec::Vec;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_has_places_of_its_own_in_one_page(hash: u64) {
+            let mask = 0xf_ffff;
+            let mut places: Vec<u32> = (0..PROBES).map(|probe| place(hash, probe, mask)).collect();
+            places.sort_unstable();
+            places.dedup();
+            assert_eq!(places.len(), PROBES as usize);
+            assert!(places.iter().all(|place| place / 64 == places[0] / 64));
+        }
+    }
 }
