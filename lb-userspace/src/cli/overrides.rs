@@ -1,4 +1,4 @@
-//! `naru drain`, `undrain`, `weight`: an operator's word over the file's.
+//! `naru disable`, `enable`, `drain`, `undrain`, `weight`: an operator's word over the file's.
 
 use std::path::Path;
 
@@ -8,6 +8,24 @@ use super::ask::ask;
 use super::{Exit, say};
 use crate::core::config::MAX_WEIGHT;
 use crate::io::control::{Request, Target};
+
+/// Take a backend out of service at once, as if it were down.
+///
+/// It gets no new flows. The TCP connections it has are reset where the service says `on_down = "reset"`, else they may
+/// finish; its UDP flows go to other backends. Holds until `naru enable`, until the file says something else about the
+/// backend, or until the daemon restarts.
+#[derive(Debug, Args)]
+pub struct Disable {
+    #[arg(value_name = "SERVICE/BACKEND")]
+    pub target: Target,
+}
+
+/// Take a disable back.
+#[derive(Debug, Args)]
+pub struct Enable {
+    #[arg(value_name = "SERVICE/BACKEND")]
+    pub target: Target,
+}
 
 /// Give a backend no new flows; those that are there may finish.
 ///
@@ -35,6 +53,14 @@ pub struct Weight {
     pub target: Target,
     #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_WEIGHT)))]
     pub weight: u16,
+}
+
+pub fn disable(socket: &Path, Disable { target }: Disable) -> Exit {
+    change("disable", socket, &Request::Disable { target })
+}
+
+pub fn enable(socket: &Path, Enable { target }: Enable) -> Exit {
+    change("enable", socket, &Request::Enable { target })
 }
 
 pub fn drain(socket: &Path, Drain { target }: Drain) -> Exit {

@@ -1,7 +1,7 @@
 //! Concludes how a backend stands: its state in one word, why, and the weight it has at this moment.
 //!
 //! A backend that no frame can reach is down: in the slot table it would only waste its share of the new flows.
-//! Draining outranks down, since an operator who drains looks for that word.
+//! Disabled and draining outrank down, since an operator who said so looks for that word.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Config;
 use super::members::Member;
 use super::next_hops::{NextHops, Unreachable};
-use super::overrides::Override;
+use super::overrides::{Override, Said};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -20,6 +20,7 @@ pub enum State {
     Up,
     Down,
     Draining,
+    Disabled,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,22 +86,29 @@ impl Condition {
             weight = *override_weight;
             reasons.push(format!("weight {weight} by {}", said.by));
         }
+        let disable = said.and_then(|said| said.disable.as_ref());
         let drain = said.and_then(|said| said.drain.as_ref());
         let draining = member.leaving.is_some() || drain.is_some() || weight == 0;
         if member.leaving.is_some() {
             reasons = vec!["removed from the configuration".to_owned()];
-        } else if let Some(said) = drain {
-            reasons.insert(0, format!("drained by {}", said.by));
+        } else if disable.is_some() || drain.is_some() {
+            let word = |word, said: Option<&Said>| said.map(|said| format!("{word} by {}", said.by));
+            reasons = [word("disabled", disable), word("drained", drain)]
+                .into_iter()
+                .flatten()
+                .chain(reasons)
+                .collect();
         } else if weight == 0 && reasons.is_empty() {
             reasons.push("weight 0".to_owned());
         }
         if let Err(unreachable) = &way.next_hop {
             reasons.push(unreachable.to_string());
         }
-        let state = match (draining, &way.next_hop) {
-            (true, _) => State::Draining,
-            (false, Err(_)) => State::Down,
-            (false, Ok(_)) => State::Up,
+        let state = match &way.next_hop {
+            _ if disable.is_some() => State::Disabled,
+            _ if draining => State::Draining,
+            Err(_) => State::Down,
+            Ok(_) => State::Up,
         };
         Self {
             state,

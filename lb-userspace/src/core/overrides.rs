@@ -14,6 +14,7 @@ pub struct Overrides(BTreeMap<Name, Override>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
+    pub disable: Option<Said>,
     pub drain: Option<Said>,
     pub weight: Option<(u16, Said)>,
     /// The file's word at that time.
@@ -28,6 +29,9 @@ pub struct Said {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
+    /// No traffic, as if it were down.
+    Disable,
+    Enable,
     /// No new flows; those that are there may finish.
     Drain,
     Undrain,
@@ -40,18 +44,21 @@ impl Overrides {
     pub fn change(&mut self, name: Name, change: Change, said: Said, config: &Config) {
         let Some(file) = in_file(config, &name) else { return };
         let new = Override {
+            disable: None,
             drain: None,
             weight: None,
             file: file.clone(),
         };
         let entry = self.0.entry(name).or_insert(new);
         match change {
+            Change::Disable => entry.disable = Some(said),
+            Change::Enable => entry.disable = None,
             Change::Drain => entry.drain = Some(said),
             Change::Undrain => entry.drain = None,
             Change::Weight(weight) => entry.weight = (weight != file.weight).then_some((weight, said)),
         }
         self.0
-            .retain(|_, entry| entry.drain.is_some() || entry.weight.is_some());
+            .retain(|_, entry| entry.disable.is_some() || entry.drain.is_some() || entry.weight.is_some());
     }
 
     pub fn yield_to(&mut self, config: &Config) {

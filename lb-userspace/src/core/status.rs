@@ -114,7 +114,7 @@ pub struct Flows {
 pub struct OverrideStatus {
     pub service: String,
     pub backend: String,
-    /// `drain`, or `weight N`.
+    /// `disable`, `drain`, or `weight N`.
     pub what: String,
     pub by: String,
     pub at: String,
@@ -317,12 +317,13 @@ fn backend(
 fn overrides(world: &World) -> Vec<OverrideStatus> {
     let mut list = Vec::new();
     for (name, said) in world.overrides().iter() {
+        let disable = said.disable.iter().map(|said| ("disable".to_owned(), said));
         let drain = said.drain.iter().map(|said| ("drain".to_owned(), said));
         let weight = said
             .weight
             .iter()
             .map(|(weight, said)| (format!("weight {weight}"), said));
-        list.extend(drain.chain(weight).map(|(what, said)| OverrideStatus {
+        list.extend(disable.chain(drain).chain(weight).map(|(what, said)| OverrideStatus {
             service: name.service.clone(),
             backend: name.backend.clone(),
             what,

@@ -30,6 +30,8 @@ impl Daemon {
             Request::Flows { service, backend } => {
                 self.flows(service.as_deref(), backend.as_deref()).and_then(document)
             }
+            Request::Disable { target } => self.change(target, Change::Disable, &call.caller),
+            Request::Enable { target } => self.change(target, Change::Enable, &call.caller),
             Request::Drain { target } => self.change(target, Change::Drain, &call.caller),
             Request::Undrain { target } => self.change(target, Change::Undrain, &call.caller),
             Request::Weight { weight, .. } if weight > MAX_WEIGHT => {

@@ -133,6 +133,8 @@ impl Stage {
                 Some(read(&self.file))
             }
             ["flows", ref counts @ ..] => Some(Event::FlowCounts(flow_counts(counts)?)),
+            ["disable", name, "by", by] => Some(said(name, Change::Disable, by)?),
+            ["enable", name, "by", by] => Some(said(name, Change::Enable, by)?),
             ["drain", name, "by", by] => Some(said(name, Change::Drain, by)?),
             ["undrain", name, "by", by] => Some(said(name, Change::Undrain, by)?),
             ["weight", name, weight, "by", by] => Some(said(name, Change::Weight(weight.parse()?), by)?),

@@ -22,6 +22,12 @@ pub enum Request {
         service: Option<String>,
         backend: Option<String>,
     },
+    Disable {
+        target: Target,
+    },
+    Enable {
+        target: Target,
+    },
     Drain {
         target: Target,
     },
