@@ -1,10 +1,12 @@
 //! Packets that Naru answers itself instead of sending them on: a RST or "port unreachable" says that nobody serves,
 //! "too big" how much the way to the backend takes.
 //!
-//! The frame in hand becomes the answer, back to where it came from. Whether to answer is decided elsewhere.
+//! The frame in hand becomes the answer, back to where it came from. Whether to answer is decided elsewhere. The daemon
+//! writes its RSTs here as well.
 
 use crate::abi::{TCP, UDP};
 use crate::family::{Address, pseudo_header};
+use crate::flow_table::FlowKey;
 use crate::frame::Frame;
 use crate::icmp::ICMP_HEADER;
 use crate::parse::{ACK, ETHER_ADDRESSES, Parsed, RST, TCP_CHECKSUM, TCP_HEADER};
@@ -15,12 +17,12 @@ const QUOTED: usize = 8;
 /// Data offset of a TCP header without options, in its first four bits.
 const TCP_LENGTH: u16 = 0x5000;
 
-/// Turns the first packet of a connection that nobody will take into its refusal. None: it cannot be done, and the
+/// Turns a packet of a connection that nobody will take, or goes on with, into its refusal. None: it cannot be done, and the
 /// frame may be in any state.
 #[inline(always)]
 pub fn refuse<F: Frame, A: Address>(frame: &mut F, parsed: &Parsed<A>) -> Option<()> {
     match parsed.key.protocol {
-        TCP => reset_syn(frame, parsed),
+        TCP => reset(frame, parsed),
         UDP => icmp_error(frame, parsed, A::PORT_UNREACHABLE, 0),
         _ => None,
     }
@@ -32,24 +34,59 @@ pub fn too_big<F: Frame, A: Address>(frame: &mut F, parsed: &Parsed<A>, mtu: u16
     icmp_error(frame, parsed, A::TOO_BIG, (mtu as u32).saturating_sub(A::HEADER as u32))
 }
 
+/// The one RST that a receiver believes without asking back: at the number it expects, or to a SYN, with that acknowledged
+/// (RFC 9293 §3.10.7.1, RFC 5961 §3.2).
 #[inline(always)]
-fn reset_syn<F: Frame, A: Address>(frame: &mut F, parsed: &Parsed<A>) -> Option<()> {
+fn reset<F: Frame, A: Address>(frame: &mut F, parsed: &Parsed<A>) -> Option<()> {
     turn_back(frame)?;
-    let key = &parsed.key;
-    let (l3, l4) = (parsed.l3, parsed.l3 + A::HEADER);
-    frame.truncate(l4 + TCP_HEADER)?;
+    frame.truncate(parsed.l3 + A::HEADER + TCP_HEADER)?;
+    let reset = if parsed.tcp_flags & ACK != 0 {
+        Reset::at(parsed.acknowledgment)
+    } else {
+        Reset {
+            sequence: 0,
+            acknowledgment: parsed.sequence.wrapping_add(1),
+            flags: RST | ACK,
+        }
+    };
+    write_reset(frame, parsed.l3, &parsed.key, &reset)
+}
+
+/// What the header of a RST says.
+pub struct Reset {
+    sequence: u32,
+    acknowledgment: u32,
+    flags: u8,
+}
+
+impl Reset {
+    /// For a receiver that expects this number.
+    #[inline(always)]
+    pub const fn at(sequence: u32) -> Self {
+        Self {
+            sequence,
+            acknowledgment: 0,
+            flags: RST,
+        }
+    }
+}
+
+/// Writes IP and TCP header of a RST to the sender of packets of `key`.
+#[inline(always)]
+pub fn write_reset<F: Frame, A: Address>(frame: &mut F, l3: usize, key: &FlowKey<A>, reset: &Reset) -> Option<()> {
     A::write_header(frame, l3, (&key.destination, &key.source), TCP, TCP_HEADER)?;
-    let acknowledgment = Be32::new(parsed.sequence.wrapping_add(1));
-    let flags = Be16::new(TCP_LENGTH | (RST | ACK) as u16);
+    let (sequence, acknowledgment) = (Be32::new(reset.sequence), Be32::new(reset.acknowledgment));
+    let flags = Be16::new(TCP_LENGTH | reset.flags as u16);
     let sum = pseudo_header(&key.source, &key.destination, TCP, TCP_HEADER)
         .add16(key.source_port.be)
         .add16(key.destination_port.be)
+        .add32(sequence.be)
         .add32(acknowledgment.be)
         .add16(flags.be);
-    let mut header = frame.window_mut::<TCP_HEADER>(l4)?;
+    let mut header = frame.window_mut::<TCP_HEADER>(l3 + A::HEADER)?;
     header.write(0, key.destination_port);
     header.write(2, key.source_port);
-    header.write(4, 0_u32);
+    header.write(4, sequence);
     header.write(8, acknowledgment);
     header.write(12, flags);
     header.write(14, 0_u16);

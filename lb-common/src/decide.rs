@@ -6,9 +6,9 @@ use crate::family::Address;
 use crate::flow_table::{self, FlowMemory, Loop, release};
 use crate::forward::send;
 use crate::frame::Frame;
-use crate::lifetime;
+use crate::lifetime::{Course, follow};
 use crate::open::{self, Scratch};
-use crate::parse::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Parsed, ether, ipv4, ipv6};
+use crate::parse::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Parsed, RST, ether, ipv4, ipv6};
 use crate::stage::Stage;
 use crate::unusual;
 use crate::verdict::Reason;
@@ -107,14 +107,17 @@ pub fn unusual<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables
 #[inline(always)]
 pub fn by_flow<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: &T, parsed: &Parsed<A>) -> Verdict {
     if let Some(flow) = flow_table::find(tables, &parsed.key) {
-        if lifetime::follow(tables, parsed, &flow) {
-            return match send(frame, tables, parsed, &flow) {
-                Err(Reason::TooBig) => hand_over(tables, parsed, flow.entry.rewrite().l4_delta, A::ANSWER),
-                sent => settle(sent),
-            };
+        match follow(tables, parsed, &flow) {
+            Course::Goes => {
+                return match send(frame, tables, parsed, &flow) {
+                    Err(Reason::TooBig) => hand_over(tables, parsed, flow.entry.rewrite().l4_delta, A::ANSWER),
+                    sent => settle(sent),
+                };
+            }
+            Course::Severed if parsed.tcp_flags & RST != 0 => return Verdict::Stop(Reason::FlowReset),
+            Course::Severed => return hand_over(tables, parsed, 0, A::ANSWER),
+            Course::BeginsAnew => drop(release(tables, &flow)),
         }
-        // Over, and its client begins anew.
-        release(tables, &flow);
     }
     hand_over(tables, parsed, 0, A::OPEN)
 }
@@ -158,10 +161,12 @@ pub fn answer<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables:
         return Verdict::Stop(Reason::StageMissing);
     };
     let (parsed, mtu) = (opening.parsed.bounded(), opening.mtu);
-    let (answered, reason) = if mtu == 0 {
+    let (answered, reason) = if mtu != 0 {
+        (answer::too_big(frame, &parsed, mtu), Reason::TooBig)
+    } else if parsed.opens() {
         (answer::refuse(frame, &parsed), Reason::NoBackend)
     } else {
-        (answer::too_big(frame, &parsed, mtu), Reason::TooBig)
+        (answer::refuse(frame, &parsed), Reason::FlowReset)
     };
     match answered {
         Some(()) => Verdict::Answer(reason),

@@ -7,13 +7,16 @@ use core::fmt::Debug;
 use crate::checksum::{self, Delta};
 use crate::flow_table::{Loop, Rewrite};
 use crate::frame::{Field, Frame};
-use crate::parse::{Envelope, ipv4_envelope, ipv4_quoted, ipv6_envelope, ipv6_quoted};
+use crate::parse::{
+    ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Envelope, ipv4_envelope, ipv4_quoted, ipv6_envelope, ipv6_quoted,
+};
 use crate::stage::Stage;
 use crate::verdict::Reason;
 use crate::wire::{Be16, Be32, Ip};
 
 /// An address as packets of its family carry it.
 pub trait Address: Field + Copy + Default + PartialEq + Debug {
+    const ETHER_TYPE: u16;
     /// Offsets within the IP header.
     const SOURCE: usize;
     const DESTINATION: usize;
@@ -74,6 +77,7 @@ const IPV4_CHECKSUM: usize = 10;
 const MULTIPLIER: u64 = 0xbf58_476d_1ce4_e5b9;
 
 impl Address for Be32 {
+    const ETHER_TYPE: u16 = ETHER_TYPE_IPV4;
     const SOURCE: usize = 12;
     const DESTINATION: usize = 16;
     const TTL: usize = 8;
@@ -213,6 +217,7 @@ impl Address for Be32 {
 }
 
 impl Address for Ip {
+    const ETHER_TYPE: u16 = ETHER_TYPE_IPV6;
     const SOURCE: usize = 8;
     const DESTINATION: usize = 24;
     const TTL: usize = 7;

@@ -91,8 +91,9 @@ pub fn send_with<F: Frame, A: Address, T: Tables + Flows<A>>(
     Ok(ifindex)
 }
 
+/// Writes the Ethernet addresses.
 #[inline(always)]
-fn address<F: Frame>(frame: &mut F, ether: Ether) -> Option<()> {
+pub fn address<F: Frame>(frame: &mut F, ether: Ether) -> Option<()> {
     let [a, b, c] = ether.words;
     let mut header = frame.window_mut::<ETHER_ADDRESSES>(0)?;
     header.write(0, a);

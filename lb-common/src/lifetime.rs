@@ -1,35 +1,55 @@
 //! A flow's life as its packets tell it: half-open, established, closing, begun anew.
 //!
-//! Only states change here; places are given and taken by `open` and the daemon's sweep. docs/data-path.md has it as
+//! Only states change here, and the daemon alone severs a flow; places are given and taken by `open` and the daemon's sweep. docs/data-path.md has it as
 //! a table.
 
 use crate::abi::{Mode, TCP};
 use crate::decide::{Flows, Tables};
 use crate::family::Address;
-use crate::flow_table::{ANSWERED, DOUBTED, FIN_SEEN, Found, RESET, State, TO_CLIENT, Word, partner};
+use crate::flow_table::{
+    ANSWERED, DOUBTED, FIN_SEEN, FlowMemory, Found, RESET, State, TO_CLIENT, Word, partner, release,
+};
 use crate::parse::{ACK, FIN, Parsed, RST, SYN};
 
 /// How far a RST may be ahead of what its receiver last acknowledged: data that is still under way.
 const RESET_WINDOW: u32 = 1 << 24;
 
-/// Keeps the flow's state; false where the flow is over and the packet begins another.
+/// What a packet is to the flow that it was found in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// It is part of it.
+    Goes,
+    /// The flow is over, and the packet begins another.
+    BeginsAnew,
+    /// The flow is severed, and its sender is still to learn that.
+    Severed,
+}
+
+/// Keeps the flow's state.
 #[inline(always)]
-pub fn follow<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flow: &Found<A>) -> bool {
+pub fn follow<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flow: &Found<A>) -> Course {
     if parsed.tcp_flags & ACK != 0 {
         flow.entry.acknowledge(parsed.acknowledgment);
     }
     let quiet = parsed.tcp_flags & (SYN | FIN | RST) == 0;
     if quiet && flow.word.is_settled() {
-        return true;
+        return Course::Goes;
     }
     if parsed.key.protocol != TCP {
         if flow.word.has(TO_CLIENT) || flow.word.mode() != Mode::Nat {
             move_both(tables, flow, State::Established, 0);
         }
-        return true;
+        return Course::Goes;
     }
     if parsed.opens() && !flow.word.has(TO_CLIENT) {
-        return !begins_anew(tables, flow);
+        return if begins_anew(tables, flow) {
+            Course::BeginsAnew
+        } else {
+            Course::Goes
+        };
+    }
+    if flow.word.is(State::Severed) {
+        return Course::Severed;
     }
     if parsed.tcp_flags & RST != 0 {
         reset(tables, parsed, flow);
@@ -40,14 +60,14 @@ pub fn follow<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, 
     } else if quiet {
         survive(tables, parsed, flow);
     }
-    true
+    Course::Goes
 }
 
 /// A client's SYN on a flow of its own: after the end of that flow, or again because nobody answered and the backend
 /// takes no new flows any more.
 #[inline(always)]
 fn begins_anew<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>) -> bool {
-    if flow.word.is(State::Closing) || flow.word.has(FIN_SEEN) {
+    if flow.word.is(State::Closing) || flow.word.is(State::Severed) || flow.word.has(FIN_SEEN) {
         return true;
     }
     let answered = || partner(tables, flow).is_some_and(|other| other.word.has(ANSWERED));
@@ -116,6 +136,27 @@ fn survive<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flo
     } else if flow.word.has(DOUBTED) {
         flow.change(tables, |word| word.without_mark(DOUBTED));
     }
+}
+
+/// Ends a flow whose backend is lost, found towards that. True: severed, and its peers should learn it. A UDP flow is
+/// simply over; what has been closed ends by itself.
+pub fn sever<A: Address, M: FlowMemory<A>>(memory: &M, flow: &Found<A>, now: u32) -> bool {
+    if flow.word.protocol() != TCP {
+        release(memory, flow);
+        return false;
+    }
+    let closed = flow.word.is(State::Closing) && !flow.word.has(RESET);
+    if closed || flow.word.is(State::Severed) {
+        return false;
+    }
+    let severed = |found: &Found<A>| {
+        let changed = found.change(memory, |word| word.with_state(State::Severed));
+        // From now on no packet does: it goes when this has become old.
+        found.entry.touch(now);
+        changed
+    };
+    let other = partner(memory, flow);
+    severed(flow) && other.is_none_or(|other| severed(&other))
 }
 
 #[inline(always)]

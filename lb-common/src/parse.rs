@@ -18,9 +18,10 @@ pub use ipv6::{ipv6, ipv6_envelope, ipv6_quoted};
 pub const ETHER_SOURCE: usize = 6;
 /// Length of both addresses.
 pub const ETHER_ADDRESSES: usize = 12;
-const ETHER_TYPE: usize = 12;
-/// Length of an untagged Ethernet header, and of each tag.
-const ETHER_HEADER: usize = 14;
+pub const ETHER_TYPE: usize = 12;
+/// Length of an untagged Ethernet header.
+pub const ETHER_HEADER: usize = 14;
+/// Length of a tag.
 const TAG: usize = 4;
 const MAX_TAGS: usize = 2;
 /// Beyond every chain of headers that is followed.

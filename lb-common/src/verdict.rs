@@ -53,6 +53,8 @@ reasons! {
     FlowTableFull = "flow_table_full",
     /// Dropped: another CPU opened the same flow at the same moment; the sender's retry finds it.
     FlowRace = "flow_race",
+    /// Answered by RST, or dropped if it is one itself: of a connection whose backend is lost.
+    FlowReset = "flow_reset",
 }
 
 /// Places in `VERDICTS`: room for reasons to come, which then need no new layout.

@@ -13,6 +13,8 @@ pub enum State {
     Established = 3,
     /// Ended by FIN from both sides or by RST; kept a little for what is still on its way.
     Closing = 4,
+    /// Ended by the daemon, since its backend is lost: whoever still speaks is answered by a RST.
+    Severed = 5,
 }
 
 /// Marks of a live entry.
