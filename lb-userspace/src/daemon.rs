@@ -16,9 +16,10 @@ use anyhow::Context as _;
 use lb_common::abi::BackendId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::core::desired::desired;
+use crate::core::endings::Ending;
 use crate::core::kernel::{Action, KernelState};
 use crate::core::network::Network;
 use crate::core::plan;
@@ -27,11 +28,13 @@ use crate::core::world::{Event, Moment, World};
 use crate::io::bpf::Kernel;
 use crate::io::control::Control;
 use crate::io::flows::Sweep;
+use crate::io::frames::Frames;
 use crate::io::{config_file, netlink, systemd};
 use report::Told;
 
 pub use start::StartError;
 
+/// Flows that end by themselves are found this often, those of a lost backend at once.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 pub struct Daemon {
@@ -43,6 +46,10 @@ pub struct Daemon {
     actual: KernelState,
     kernel: Kernel,
     sightings: Sightings,
+    frames: Frames,
+    sweep: Option<Sweep>,
+    /// As the last sweep was told.
+    ending: BTreeMap<BackendId, Ending>,
     network: netlink::Watch,
     file: config_file::Watch,
     control: Control,
@@ -66,7 +73,6 @@ pub fn run(path: PathBuf) -> Result<(), StartError> {
 impl Daemon {
     async fn serve(&mut self, Signals { stop, reload }: &mut Signals) {
         let mut sweep_timer = every(SWEEP_EVERY);
-        let mut sweep = None;
         systemd::ready(&self.summary());
         loop {
             let deadline = self.world.next_deadline();
@@ -78,16 +84,9 @@ impl Daemon {
                 () = self.network.changed() => self.network_changed(),
                 text = self.file.changed() => self.file_changed(text),
                 () = at(deadline) => self.happened(Event::Tick),
-                _ = sweep_timer.tick() => sweep = sweep.or_else(|| Some((Sweep::default(), self.idle_timeouts()))),
+                _ = sweep_timer.tick() => self.begin_sweep(self.sweep.is_none()),
                 // In slices, so that whatever else happens need not wait for a whole table.
-                () = tokio::task::yield_now(), if sweep.is_some() => {
-                    if let Some((step, timeouts)) = &mut sweep
-                        && let Some(report) = self.kernel.flows().sweep(step, timeouts)
-                    {
-                        sweep = None;
-                        self.happened(Event::FlowCounts(report.flows));
-                    }
-                }
+                () = tokio::task::yield_now(), if self.sweep.is_some() => self.sweep(),
             }
         }
         systemd::stopping();
@@ -100,6 +99,7 @@ impl Daemon {
     fn happened(&mut self, event: Event) {
         if self.world.handle(event, now()) {
             self.act();
+            self.begin_sweep(false);
         }
         self.told.tell(&self.world);
     }
@@ -147,15 +147,31 @@ impl Daemon {
         self.world.handle(Event::Failures(failures), now());
     }
 
-    fn idle_timeouts(&self) -> BTreeMap<BackendId, Duration> {
-        let Some(applied) = self.world.applied() else {
-            return BTreeMap::new();
+    /// One that is under way begins anew where flows are to end that it does not know of.
+    fn begin_sweep(&mut self, due: bool) {
+        let terms = self.world.terms(now().monotonic);
+        let ending = terms.iter().filter_map(|(id, terms)| Some((*id, terms.ending?)));
+        let ending: BTreeMap<_, _> = ending.collect();
+        if due || ending.iter().any(|(id, ending)| self.ending.get(id) != Some(ending)) {
+            self.sweep = Some(Sweep::new(terms));
+        }
+        self.ending = ending;
+    }
+
+    fn sweep(&mut self) {
+        let Some(sweep) = self.sweep.take() else { return };
+        let send = &mut |ifindex, frame: &[u8]| {
+            if let Err(error) = self.frames.send(ifindex, frame) {
+                debug!(ifindex, %error, "cannot send a RST; the peer gets it when it speaks");
+            }
         };
-        let services = &applied.file.config.services;
-        let members = self.world.members().backends.iter();
-        members
-            .filter_map(|(id, member)| Some((*id, services.get(&member.name.as_ref()?.service)?.idle_timeout)))
-            .collect()
+        match self.kernel.flows().sweep(sweep, &self.actual, send) {
+            Ok(report) => {
+                self.told.tell_severed(&self.world, &report.severed);
+                self.happened(Event::FlowCounts(report.flows));
+            }
+            Err(sweep) => self.sweep = Some(sweep),
+        }
     }
 }
 

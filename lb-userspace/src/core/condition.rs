@@ -4,7 +4,7 @@
 //! Disabled and draining outrank down, since an operator who said so looks for that word.
 
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, Instant};
 
 use lb_common::abi::{Mode, NextHop};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,10 @@ use super::config::Config;
 use super::members::Member;
 use super::next_hops::{NextHops, Unreachable};
 use super::overrides::{Override, Said};
+use super::world::Moment;
+
+/// How long a backend may be out of reach until its flows count as lost: a link or a neighbour often comes back.
+const OUT_OF_REACH: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -29,7 +33,9 @@ pub struct Condition {
     /// Empty when there is nothing to say.
     pub reason: String,
     /// When it came into this state.
-    pub since: SystemTime,
+    pub since: Moment,
+    /// From then on it cannot, or must not, serve the flows it has.
+    pub dead_from: Option<Instant>,
     pub effective_weight: u16,
     /// Not known: no frame can reach it.
     pub next_hop: NextHop,
@@ -73,13 +79,7 @@ impl Way {
 }
 
 impl Condition {
-    pub fn conclude(
-        member: &Member,
-        said: Option<&Override>,
-        way: &Way,
-        before: Option<&Self>,
-        now: SystemTime,
-    ) -> Self {
+    pub fn conclude(member: &Member, said: Option<&Override>, way: &Way, before: Option<&Self>, now: Moment) -> Self {
         let mut reasons = Vec::new();
         let mut weight = member.weight;
         if let Some((override_weight, said)) = said.and_then(|said| said.weight.as_ref()) {
@@ -110,12 +110,19 @@ impl Condition {
             Err(_) => State::Down,
             Ok(_) => State::Up,
         };
+        let dead_from = match &way.next_hop {
+            _ if disable.is_some() => Some(now.monotonic),
+            Err(_) => Some(now.monotonic + OUT_OF_REACH),
+            Ok(_) => None,
+        };
+        let dead_before = before.and_then(|before| before.dead_from);
         Self {
             state,
             reason: reasons.join("; "),
             since: before
                 .filter(|before| before.state == state)
                 .map_or(now, |before| before.since),
+            dead_from: dead_from.map(|from| dead_before.map_or(from, |before| before.min(from))),
             effective_weight: if state == State::Up { weight } else { 0 },
             next_hop: way.next_hop.clone().unwrap_or_default(),
             snat: way.snat.clone(),

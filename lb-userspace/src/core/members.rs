@@ -11,6 +11,7 @@ use lb_common::abi::{BackendId, MAX_BACKENDS, MAX_LISTENS, MAX_SERVICES, Service
 use thiserror::Error;
 
 use super::config::Config;
+use super::endings::Rules;
 use super::fingerprint;
 use super::kernel::KernelState;
 
@@ -34,6 +35,8 @@ pub struct Member {
     pub name: Option<Name>,
     /// In the file.
     pub weight: u16,
+    /// Of its service in the last file that named it.
+    pub rules: Option<Rules>,
     pub leaving: Option<Leaving>,
 }
 
@@ -73,6 +76,7 @@ impl Members {
                 address: SocketAddr::new(backend.address.into(), backend.port.get()),
                 name: None,
                 weight: 0,
+                rules: None,
                 leaving: Some(Leaving::new(now)),
             };
             (id, member)
@@ -181,6 +185,7 @@ impl Members {
                         backend: backend.name.clone(),
                     }),
                     weight: backend.weight,
+                    rules: Some(Rules::of(service)),
                     leaving: None,
                 };
                 members.insert(

@@ -5,6 +5,7 @@
 pub mod condition;
 pub mod config;
 pub mod desired;
+pub mod endings;
 pub mod fingerprint;
 pub mod kernel;
 pub mod members;

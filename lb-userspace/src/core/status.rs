@@ -306,7 +306,7 @@ fn backend(
         effective_weight: condition.effective_weight,
         state: condition.state,
         reason: condition.reason.clone(),
-        since: rfc3339(condition.since),
+        since: rfc3339(condition.since.wall),
         active_flows: world.flows(id),
         new_flows: traffic.new_flows,
         packets: traffic.packets_to_backend + traffic.packets_to_client,

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::condition::{Condition, Way};
 use super::config::{Config, Node, Parsed, Xdp};
+use super::endings::Terms;
 use super::kernel::{Attachment, KernelState};
 use super::members::{Members, Name};
 use super::network::{Network, XdpMode};
@@ -44,7 +45,7 @@ pub enum Event {
 }
 
 /// One moment on two clocks: deadlines go by the first, what people read by the second.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     pub monotonic: Instant,
     pub wall: SystemTime,
@@ -137,7 +138,7 @@ impl World {
             }
             Event::Tick => return true,
         }
-        self.conclude(now.wall);
+        self.conclude(now);
         true
     }
 
@@ -227,6 +228,13 @@ impl World {
         &self.conditions
     }
 
+    /// For the flows of every member. They change with time alone, so ask now and then.
+    pub fn terms(&self, now: Instant) -> BTreeMap<BackendId, Terms> {
+        let members = self.members.backends.iter();
+        let terms = members.filter_map(|(id, member)| Some((*id, Terms::of(member, self.conditions.get(id)?, now))));
+        terms.collect()
+    }
+
     pub fn overrides(&self) -> &Overrides {
         &self.overrides
     }
@@ -296,7 +304,7 @@ impl World {
         self.members.backends.len() < before
     }
 
-    fn conclude(&mut self, now: SystemTime) {
+    fn conclude(&mut self, now: Moment) {
         let (Some(applied), Some(network)) = (&self.applied, &self.network) else {
             return;
         };

@@ -35,6 +35,17 @@ impl Told {
         self.tell_failures(world);
     }
 
+    /// The connections of a lost backend, by backend.
+    pub fn tell_severed(&self, world: &World, severed: &BTreeMap<BackendId, u64>) {
+        for (id, connections) in severed {
+            let member = world.members().backends.get(id);
+            let name = member.and_then(|member| member.name.as_ref());
+            let service = name.map(|name| &name.service);
+            let backend = name.map(|name| &name.backend);
+            info!(service, backend, connections, "connections reset");
+        }
+    }
+
     fn tell_states(&mut self, world: &World) {
         let conditions = world.conditions();
         self.states.retain(|id, _| conditions.contains_key(id));

@@ -1,5 +1,6 @@
 //! From a file's name to a daemon that serves it, or to an error with everything as it was before.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::core::sightings::Sightings;
 use crate::core::world::{Event, World};
 use crate::io::bpf::Kernel;
 use crate::io::control::Control;
+use crate::io::frames::Frames;
 use crate::io::{config_file, netlink, privileges};
 
 /// How long a start waits for backends to answer ARP or ND, and for the kernel to show our programs: a first flow should
@@ -64,6 +66,7 @@ impl Daemon {
         let node = parsed.config.node.clone();
         let control = Control::bind(&node.run_dir)?;
         let file = config_file::Watch::open(&path, text.clone())?;
+        let frames = Frames::open()?;
         let kernel = Kernel::open(&node.pin_dir, node.max_flows)?;
         let mut daemon = Self {
             path,
@@ -72,6 +75,9 @@ impl Daemon {
             actual: KernelState::default(),
             kernel,
             sightings: Sightings::default(),
+            frames,
+            sweep: None,
+            ending: BTreeMap::new(),
             network,
             file,
             control,
@@ -184,8 +190,6 @@ pub(super) fn check_interfaces(config: &Config, applied: Option<&Config>, networ
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::core::config::{Node, Xdp};
     use crate::core::network::Link;

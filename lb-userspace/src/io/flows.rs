@@ -1,36 +1,28 @@
 //! The flow tables as the daemon sees them: memory shared with the XDP program, read without a system call.
 //!
-//! Lists flows, frees those that are over, and points live ones at a next hop that moved. Entries change under its
-//! hands: every step goes through `lb_common::flow_table`.
+//! Lists flows, ends those that are over or have lost their backend, and points live ones at a next hop that moved.
+//! Entries change under its hands: every step goes through `lb_common::flow_table`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+mod reset;
+mod sweep;
+mod ways;
+
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lb_common::abi::{BackendId, ENTRIES_PER_FLOW, NextHop, Route, TCP};
+use lb_common::abi::{BackendId, ENTRIES_PER_FLOW};
 use lb_common::family::Address;
-use lb_common::flow_table::{
-    DOUBTED, Entry, FlowEntry, FlowMemory, Found, Loop, State, TICK_SHIFT, TO_CLIENT, partner, release,
-};
+use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Found, Loop, State, TICK_SHIFT, TO_CLIENT, partner};
 use lb_common::wire::{Be16, Be32, Ip};
 use rustix::time::{ClockId, clock_gettime};
 
+pub use self::sweep::{SEVERED_AT_ONCE, Sweep, SweepReport};
+use self::ways::Ways;
 use super::bpf::MappedArray;
-use crate::core::config::TCP_IDLE_TIMEOUT;
 use crate::core::kernel::KernelState;
-use crate::core::network::{Prefix, longest};
-
-/// A SYN that nobody confirmed. A client's own retries keep it.
-const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of silence, for what both sides of a closed connection may still send again.
-const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Of a flow that somebody, perhaps one of its peers, wanted to end by a RST.
-const DOUBTED_TIMEOUT: Duration = Duration::from_secs(300);
-/// How much of the table one step of a sweep looks at: a few milliseconds at most.
-const SLICE: usize = 1 << 18;
 
 /// Both families'.
 pub struct FlowTables {
@@ -72,20 +64,6 @@ pub struct Flow {
     pub idle: Duration,
 }
 
-/// One way through the tables, a slice at a time.
-#[derive(Default)]
-pub struct Sweep {
-    next: usize,
-    report: SweepReport,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SweepReport {
-    /// Flows in the tables, also those that are just ending, by backend.
-    pub flows: BTreeMap<BackendId, u64>,
-    pub expired: u64,
-}
-
 impl FlowTables {
     /// How many flows each of them is made for.
     pub fn capacity(&self) -> u64 {
@@ -95,22 +73,6 @@ impl FlowTables {
     /// Each flow once.
     pub fn iter(&self) -> impl Iterator<Item = Flow> + '_ {
         self.ipv4.iter().chain(self.ipv6.iter())
-    }
-
-    /// Takes one step; Some when that was the last. `idle_timeout` is by backend.
-    pub fn sweep(&self, sweep: &mut Sweep, idle_timeout: &BTreeMap<BackendId, Duration>) -> Option<SweepReport> {
-        let (first, all) = (self.ipv4.length(), self.ipv4.length() + self.ipv6.length());
-        let (start, report) = (sweep.next, &mut sweep.report);
-        sweep.next = if start < first {
-            let end = first.min(start + SLICE);
-            self.ipv4.sweep(start..end, idle_timeout, report);
-            end
-        } else {
-            let end = all.min(start + SLICE);
-            self.ipv6.sweep(start - first..end - first, idle_timeout, report);
-            end
-        };
-        (sweep.next == all).then(|| std::mem::take(sweep).report)
     }
 
     /// Gives every live flow the next hop that `state` has for its backend or client now; tells how many changed.
@@ -171,21 +133,6 @@ impl<A: Address> FlowTable<A> {
             })
     }
 
-    fn sweep(&self, slice: Range<usize>, idle_timeout: &BTreeMap<BackendId, Duration>, report: &mut SweepReport) {
-        let now = now();
-        let mut counts = vec![0_u64; usize::from(BackendId::MAX) + 1];
-        for found in self.live(slice) {
-            if self.is_over(&found, now, idle_timeout) && release(self, &found) {
-                report.expired += 1;
-            } else if !found.word.has(TO_CLIENT) {
-                counts[usize::from(found.word.backend())] += 1;
-            }
-        }
-        for (id, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
-            *report.flows.entry(id as BackendId).or_default() += count;
-        }
-    }
-
     fn repoint(&self, ways: &Ways) -> u64 {
         let mut changed = 0;
         for mut found in self.live(0..self.length()) {
@@ -215,16 +162,6 @@ impl<A: Address> FlowTable<A> {
         })
     }
 
-    /// Looks at the other direction only where this one has been silent for long enough.
-    fn is_over(&self, found: &Found<A>, now: u32, idle_timeout: &BTreeMap<BackendId, Duration>) -> bool {
-        if found.word.has(TO_CLIENT) {
-            // Its flow is looked at from the other side; alone it is what a lost race left.
-            return since(found, now) > CLOSING_TIMEOUT && partner(self, found).is_none();
-        }
-        let limit = timeout(found, idle_timeout);
-        since(found, now) > limit && self.idle(found, now) > limit
-    }
-
     /// Since the last packet in either direction.
     fn idle(&self, found: &Found<A>, now: u32) -> Duration {
         let own = since(found, now);
@@ -238,67 +175,6 @@ fn since<A: Address>(found: &Found<A>, now: u32) -> Duration {
     Duration::from_nanos(u64::from(ticks.cast_unsigned()) << TICK_SHIFT)
 }
 
-fn timeout<A: Address>(found: &Found<A>, idle_timeout: &BTreeMap<BackendId, Duration>) -> Duration {
-    if found.word.is(State::Closing) {
-        return CLOSING_TIMEOUT;
-    }
-    // A backend that left the configuration keeps its flows as long as the longest default would.
-    let idle = idle_timeout
-        .get(&found.word.backend())
-        .copied()
-        .unwrap_or(TCP_IDLE_TIMEOUT);
-    if found.word.is(State::HalfOpen) && found.word.protocol() == TCP {
-        HALF_OPEN_TIMEOUT.min(idle)
-    } else if found.word.has(DOUBTED) {
-        DOUBTED_TIMEOUT.min(idle)
-    } else {
-        idle
-    }
-}
-
-/// Next hops as they should be.
-struct Ways<'a> {
-    state: &'a KernelState,
-    /// Of prefixes that there are, longest first.
-    lengths: Vec<u8>,
-}
-
-impl<'a> Ways<'a> {
-    fn new(state: &'a KernelState) -> Self {
-        let lengths: BTreeSet<u8> = state.routes.keys().map(|prefix| prefix.length).collect();
-        Self {
-            state,
-            lengths: lengths.into_iter().rev().collect(),
-        }
-    }
-
-    /// The next hop that a flow should have, where it has another.
-    fn moved<A: Address>(&self, found: &Found<A>) -> Option<NextHop> {
-        let old = found.entry.rewrite().next_hop;
-        let wanted = if found.word.has(TO_CLIENT) {
-            self.to_client(found.entry.rewrite().destination.ip().into(), &old)
-        } else {
-            let backend = self.state.backends.get(&found.word.backend());
-            backend.map(|backend| backend.next_hop)
-        };
-        wanted.filter(|wanted| wanted.is_known() && *wanted != old)
-    }
-
-    /// An on-link client keeps its own address as destination: only the interface and our address on it can change.
-    fn to_client(&self, client: IpAddr, old: &NextHop) -> Option<NextHop> {
-        let lengths = self.lengths.iter().filter(|&&length| length <= longest(client));
-        let mut routes = lengths.map(|&length| Prefix::around(client, length));
-        let Route { mut next_hop, on_link } = *routes.find_map(|prefix| self.state.routes.get(&prefix))?;
-        if on_link != 0 {
-            if next_hop.ifindex != old.ifindex {
-                return None;
-            }
-            next_hop.ether = next_hop.ether.towards(old.ether.destination());
-        }
-        Some(next_hop)
-    }
-}
-
 fn address<A: Address>(address: A, port: Be16) -> SocketAddr {
     SocketAddr::new(address.ip().into(), port.get())
 }
@@ -308,6 +184,8 @@ fn state_name<A>(found: &Found<A>) -> &'static str {
         "half-open"
     } else if found.word.is(State::Established) {
         "established"
+    } else if found.word.is(State::Severed) {
+        "reset"
     } else {
         "closing"
     }

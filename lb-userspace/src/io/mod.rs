@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod config_file;
 pub mod control;
 pub mod flows;
+pub mod frames;
 pub mod netlink;
 pub mod privileges;
 pub mod systemd;

@@ -5,10 +5,15 @@ use std::fs;
 use anyhow::{Context as _, bail};
 
 /// Names and numbers of linux/capability.h.
-const NEEDED: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
+const NEEDED: [(&str, u32); 4] = [
+    ("CAP_NET_ADMIN", 12),
+    ("CAP_NET_RAW", 13),
+    ("CAP_PERFMON", 38),
+    ("CAP_BPF", 39),
+];
 /// Stands for the latter two.
 const SYS_ADMIN: u32 = 21;
-const NET_ADMIN: u32 = 12;
+const OF_NETWORKS: [u32; 2] = [12, 13];
 
 pub fn check() -> anyhow::Result<()> {
     let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
@@ -18,8 +23,8 @@ pub fn check() -> anyhow::Result<()> {
         return Ok(());
     }
     bail!(
-        "naru needs root, or the capabilities CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON, to load and attach its program; \
-         it lacks {}",
+        "naru needs root, or the capabilities CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON, to load and attach \
+         its program and to reset connections; it lacks {}",
         missing.join(", ")
     );
 }
@@ -31,7 +36,7 @@ fn effective(status: &str) -> Option<u64> {
 
 fn missing(effective: u64) -> Vec<&'static str> {
     let has = |number: u32| effective & (1 << number) != 0;
-    let covered = |number: u32| has(number) || (number != NET_ADMIN && has(SYS_ADMIN));
+    let covered = |number: u32| has(number) || (!OF_NETWORKS.contains(&number) && has(SYS_ADMIN));
     NEEDED
         .iter()
         .filter(|(_, number)| !covered(*number))
@@ -46,15 +51,15 @@ mod tests {
     #[test]
     fn the_missing_capabilities_are_named() {
         assert_eq!(missing(u64::MAX), [""; 0]);
-        assert_eq!(missing(1 << 12 | 1 << 38 | 1 << 39), [""; 0]);
+        assert_eq!(missing(1 << 12 | 1 << 13 | 1 << 38 | 1 << 39), [""; 0]);
         assert_eq!(
-            missing(1 << 12 | 1 << 21),
+            missing(1 << 12 | 1 << 13 | 1 << 21),
             [""; 0],
             "as on kernels where CAP_SYS_ADMIN was all there was"
         );
-        assert_eq!(missing(1 << 21), ["CAP_NET_ADMIN"]);
-        assert_eq!(missing(1 << 12), ["CAP_PERFMON", "CAP_BPF"]);
-        assert_eq!(missing(0), ["CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"]);
+        assert_eq!(missing(1 << 21), ["CAP_NET_ADMIN", "CAP_NET_RAW"]);
+        assert_eq!(missing(1 << 12), ["CAP_NET_RAW", "CAP_PERFMON", "CAP_BPF"]);
+        assert_eq!(missing(0), ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_PERFMON", "CAP_BPF"]);
     }
 
     #[test]

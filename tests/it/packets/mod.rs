@@ -50,6 +50,7 @@ macro_rules! shape {
 }
 
 mod known_flows;
+mod lost_backends;
 mod net;
 mod new_flows;
 mod not_ours;

@@ -192,6 +192,11 @@ impl Net {
         self.send(&from.clone().flags(ACK).build());
     }
 
+    /// All backends are lost; what is sent to the peers of their flows, and by which interface.
+    pub fn lose_backends(&mut self) -> Vec<(u32, Vec<u8>)> {
+        self.runner.lose_backends().unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
     pub fn end_flow(&mut self, of: &Builder) {
         self.runner.end_flow(of);
     }

@@ -9,11 +9,14 @@ use aya::programs::{TestRun, TestRunOptions};
 use lb_common::abi::{BackendId, Traffic};
 use lb_common::decide::Verdict;
 use lb_common::family::Address;
-use lb_common::flow_table::{FlowKey, FlowMemory, Found, TICK_SHIFT, Word, find, release};
+use lb_common::flow_table::{FlowKey, FlowMemory, Found, TICK_SHIFT, TO_CLIENT, Word, at, find, release};
+use lb_common::lifetime::sever;
 use lb_common::verdict::Reason;
 use lb_common::wire::{Be16, Be32, Ip};
+use lb_userspace::core::endings::{Ending, Terms};
 use lb_userspace::core::kernel::{Action as KernelAction, KernelState};
 use lb_userspace::io::bpf::Kernel;
+use lb_userspace::io::flows::Sweep;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::builder::Builder;
@@ -115,6 +118,31 @@ impl Runner {
         }
     }
 
+    /// Ends the flows of all backends in both tables, as a sweep does for a lost one; the frames for their peers.
+    pub fn lose_backends(&mut self) -> Result<Vec<(u32, Vec<u8>)>> {
+        let terms = |ending| {
+            let terms = Terms {
+                idle_timeout: None,
+                ending: Some(ending),
+            };
+            self.state.backends.keys().map(|id| (*id, terms)).collect()
+        };
+        let mut frames = Vec::new();
+        for ending in [Ending::Release, Ending::Reset] {
+            let mut sweep = Ok(Sweep::new(terms(ending)));
+            while let Ok(under_way) = sweep {
+                let send = &mut |ifindex, frame: &[u8]| frames.push((ifindex, frame.to_vec()));
+                sweep = match self.kernel.flows().sweep(under_way, &self.state, send) {
+                    Ok(report) => Err(report),
+                    Err(sweep) => Ok(sweep),
+                };
+            }
+        }
+        sever_all::<Be32>(&self.model);
+        sever_all::<Ip>(&self.model);
+        Ok(frames)
+    }
+
     /// One frame through the program and the model, which must agree on all they did.
     pub fn send(&mut self, frame: &[u8]) -> Result<Outcome> {
         self.model.now.set(now());
@@ -213,6 +241,15 @@ fn empty<A: Address>(memory: &impl FlowMemory<A>) {
         }
         // The same serials on both sides.
         entry.swap(entry.word(), Word(0));
+    }
+}
+
+fn sever_all<A: Address>(memory: &impl FlowMemory<A>) {
+    for index in 0..=memory.mask() {
+        let found = at(memory, index).filter(|found| !found.word.has(TO_CLIENT));
+        if let Some(found) = found {
+            sever(memory, &found, now());
+        }
     }
 }
 

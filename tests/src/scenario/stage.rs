@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lb_common::abi::BackendId;
 use lb_userspace::core::config::{Xdp, parse};
 use lb_userspace::core::desired::desired;
+use lb_userspace::core::endings::Ending;
 use lb_userspace::core::kernel::{Action, KernelState};
 use lb_userspace::core::members::Name;
 use lb_userspace::core::network::{Network, XdpAttachment, XdpMode};
@@ -36,6 +37,7 @@ pub struct Stage {
 struct Daemon {
     world: World,
     actual: KernelState,
+    ending: BTreeMap<BackendId, Ending>,
 }
 
 #[derive(Default)]
@@ -88,10 +90,29 @@ impl Stage {
         } else if let Some(event) = self.event(command, body)? {
             happened.extend(self.turn(event)?);
         }
+        happened.extend(self.endings());
         if happened.is_empty() {
             happened.push("nothing".to_owned());
         }
         Ok(happened)
+    }
+
+    /// Of flows that end from now on, whatever their packets say.
+    fn endings(&mut self) -> Vec<String> {
+        let now = self.now().monotonic;
+        let Some(daemon) = &mut self.daemon else {
+            return Vec::new();
+        };
+        let terms = daemon.world.terms(now).into_iter();
+        let ending: BTreeMap<_, _> = terms.filter_map(|(id, terms)| Some((id, terms.ending?))).collect();
+        let before = std::mem::replace(&mut daemon.ending, ending.clone());
+        let begun = ending.into_iter().filter(|(id, ending)| before.get(id) != Some(ending));
+        begun
+            .map(|(id, ending)| match ending {
+                Ending::Reset => format!("reset the connections of backend {id}"),
+                Ending::Release => format!("forget the UDP flows of backend {id}"),
+            })
+            .collect()
     }
 
     fn deadlines(&mut self, until: Duration) -> Result<Vec<String>> {
@@ -116,7 +137,11 @@ impl Stage {
     fn start(&mut self) -> Result<Vec<String>> {
         let actual = self.kernel.state.clone();
         let world = World::adopt(&actual, self.now());
-        self.daemon = Some(Daemon { world, actual });
+        self.daemon = Some(Daemon {
+            world,
+            actual,
+            ending: BTreeMap::new(),
+        });
         let mut happened = self.turn(Event::Network(self.network.clone()))?;
         happened.extend(self.turn(read(&self.file))?);
         Ok(happened)

@@ -159,7 +159,7 @@ section! {
         check: Name,
         /// At most this many backends are used at once.
         max_active: Int<1, 32767>,
-        /// What becomes of the flows of a backend that went down; without it drain.
+        /// What becomes of the TCP connections of a backend that is down or disabled; without it drain.
         on_down: OnDown,
     }
 }

@@ -28,7 +28,7 @@ use std::time::Duration;
 pub use diagnostic::{Diagnostic, Severity, nearest};
 use lb_common::abi::{Algorithm, Mode};
 pub use schema::json_schema;
-pub use service::TCP_IDLE_TIMEOUT;
+pub use service::{TCP_IDLE_TIMEOUT, UDP_IDLE_TIMEOUT};
 
 use diagnostic::{Report, subject};
 use file::File;
@@ -84,6 +84,7 @@ pub struct Service {
     /// Empty: the address of the interface towards the backend.
     pub snat: Vec<IpAddr>,
     pub idle_timeout: Duration,
+    pub on_down: OnDown,
     /// In the file's order.
     pub backends: Vec<Backend>,
 }
@@ -92,6 +93,15 @@ pub struct Service {
 pub enum Protocol {
     Tcp,
     Udp,
+}
+
+/// What becomes of the TCP connections of a backend that is down or disabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDown {
+    /// They may finish.
+    Drain,
+    /// They are reset at once, both sides of them.
+    Reset,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

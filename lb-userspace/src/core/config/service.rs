@@ -7,7 +7,7 @@ use std::time::Duration;
 use lb_common::abi::{self, MAX_SNAT};
 
 use super::diagnostic::{Report, Span, subject, suggest};
-use super::file::{self, Algorithm, File, Mode, Protocol};
+use super::file::{self, Algorithm, File, Mode, OnDown, Protocol};
 use super::reader::{At, Field};
 use super::services::Listens;
 use super::shapes::{List, Sections};
@@ -15,7 +15,7 @@ use super::values::{Endpoint, Member};
 use super::weights::{by_name, check_weights, member_names};
 
 pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
-const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a service is looked at together with.
 #[derive(Clone, Copy)]
@@ -240,6 +240,7 @@ fn build(service: &file::Service, members: &[Found<'_>]) -> Option<super::Servic
         algorithm: algorithm(service),
         snat: snat.map(|snat| snat.value.0).collect(),
         idle_timeout: service.idle_timeout.value().copied().unwrap_or(idle_timeout),
+        on_down: on_down(service),
         backends: backends.collect::<Option<_>>()?,
     })
 }
@@ -249,6 +250,13 @@ fn mode(service: &file::Service) -> abi::Mode {
         Some(Mode::Nat) | None => abi::Mode::Nat,
         Some(Mode::DsrL2) => abi::Mode::DsrL2,
         Some(Mode::DsrIpip) => abi::Mode::DsrIpip,
+    }
+}
+
+fn on_down(service: &file::Service) -> super::OnDown {
+    match service.on_down.value() {
+        Some(OnDown::Drain) | None => super::OnDown::Drain,
+        Some(OnDown::Reset) => super::OnDown::Reset,
     }
 }
 

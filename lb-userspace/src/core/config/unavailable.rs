@@ -20,7 +20,6 @@ struct Row {
 
 enum When {
     Given,
-    Word(&'static str),
     HostName,
 }
 
@@ -40,7 +39,6 @@ const ROWS: &[Row] = &[
     ),
     key("service", "check", When::Given, "health checks are"),
     key("service", "max_active", When::Given, "a limit of active backends is"),
-    key("service", "on_down", When::Word("reset"), "resetting flows is"),
     key("service", "backup", When::Given, "backup backends are"),
     key("service", "slow_start", When::Given, "slow start is"),
 ];
@@ -116,17 +114,13 @@ fn complain(span: &Span, who: &str, what: &str, report: &mut Report<'_>) {
 impl When {
     /// Where to complain.
     fn applies(&self, key: &Span, value: &Spanned<DeValue<'_>>) -> Option<Span> {
-        let matches = |text: &str| match self {
-            Self::Word(word) => text == *word,
-            Self::HostName => matches!(values::member(text), Ok(Member::Host(_))),
-            Self::Given => false,
-        };
-        let elements = value.get_ref().as_array();
         match self {
             Self::Given => Some(key.clone()),
-            Self::Word(_) | Self::HostName => {
-                let mut all = std::iter::once(value).chain(elements.into_iter().flatten());
-                all.find(|item| item.get_ref().as_str().is_some_and(matches))
+            Self::HostName => {
+                let is_host = |text: &str| matches!(values::member(text), Ok(Member::Host(_)));
+                let mut elements = value.get_ref().as_array().into_iter().flatten();
+                elements
+                    .find(|item| item.get_ref().as_str().is_some_and(is_host))
                     .map(Spanned::span)
             }
         }

@@ -40,6 +40,7 @@ fn the_smallest_file_gets_the_defaults() {
         algorithm: Algorithm::Maglev,
         snat: vec![],
         idle_timeout: Duration::from_secs(4 * 3600),
+        on_down: OnDown::Drain,
         backends: vec![
             backend("198.18.1.11:8080", "198.18.1.11:8080", 1),
             backend("198.18.1.12:8080", "198.18.1.12:8080", 1),
@@ -70,7 +71,7 @@ algorithm = "maglev"
 snat = ["198.18.0.9", "198.18.0.10"]
 backends = ["b", "198.18.1.3:53", "a"]
 weights = { a = 7, "198.18.1.3:53" = 0 }
-on_down = "drain"
+on_down = "reset"
 [service.short]
 listen = "198.18.0.3:53"
 protocol = "udp"
@@ -98,6 +99,7 @@ backends = ["a"]
             algorithm: Algorithm::Maglev,
             snat: vec!["198.18.0.9".parse().unwrap(), "198.18.0.10".parse().unwrap()],
             idle_timeout: Duration::from_secs(60),
+            on_down: OnDown::Reset,
             backends: vec![
                 backend("b", "198.18.1.2:53", 1),
                 backend("198.18.1.3:53", "198.18.1.3:53", 0),

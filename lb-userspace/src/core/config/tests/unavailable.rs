@@ -8,10 +8,7 @@ fn keys_of_a_service() {
         ("mode = \"nat\"", vec![]),
         ("algorithm = \"least-connections\"", vec![]),
         ("on_down = \"drain\"", vec![]),
-        (
-            "on_down = \"reset\"",
-            vec![(4, 11, "service \"web\": on_down: resetting flows is")],
-        ),
+        ("on_down = \"reset\"", vec![]),
         (
             "max_active = 1",
             vec![(4, 1, "service \"web\": max_active: a limit of active backends is")],

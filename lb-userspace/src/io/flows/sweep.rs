@@ -1,0 +1,184 @@
+//! A way through the tables, in steps: flows that are over are freed, those of a lost backend end at once.
+//!
+//! By what terms is decided elsewhere. What the peers of a severed connection should hear comes out as frames, for
+//! others to send. Tested in `tests/it/packets/lost_backends.rs` and in the lab.
+
+use std::cell::LazyCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use lb_common::abi::{BackendId, NextHop, TCP, UDP};
+use lb_common::family::Address;
+use lb_common::flow_table::{DOUBTED, Found, State, TO_CLIENT, partner, release};
+use lb_common::lifetime::sever;
+
+use super::reset::reset_frame;
+use super::{FlowTable, FlowTables, Ways, now, since};
+use crate::core::config::{TCP_IDLE_TIMEOUT, UDP_IDLE_TIMEOUT};
+use crate::core::endings::{Ending, Terms};
+use crate::core::kernel::KernelState;
+
+/// A SYN that nobody confirmed. A client's own retries keep it.
+const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// For what both sides of an ended connection may still send: of silence where they ended it, in all where we did.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of a flow that somebody, perhaps one of its peers, wanted to end by a RST.
+const DOUBTED_TIMEOUT: Duration = Duration::from_secs(300);
+/// How much of the table one step looks at, and how many connections it severs: a few milliseconds at most.
+const SLICE: usize = 1 << 18;
+pub const SEVERED_AT_ONCE: u64 = 512;
+
+pub struct Sweep {
+    terms: BTreeMap<BackendId, Terms>,
+    next: usize,
+    /// By backend.
+    counts: Vec<u64>,
+    severed: BTreeMap<BackendId, u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    /// Flows in the tables, also those that are just ending, by backend.
+    pub flows: BTreeMap<BackendId, u64>,
+    /// Connections that were severed on the way, by backend.
+    pub severed: BTreeMap<BackendId, u64>,
+}
+
+/// Takes a frame and the interface that it is to leave by.
+pub type Send<'a> = dyn FnMut(u32, &[u8]) + 'a;
+
+/// One step of a sweep.
+struct Step<'a> {
+    send: &'a mut Send<'a>,
+    way_to: &'a dyn Fn(IpAddr) -> Option<NextHop>,
+    severed: u64,
+}
+
+impl Sweep {
+    pub fn new(terms: BTreeMap<BackendId, Terms>) -> Self {
+        Self {
+            terms,
+            next: 0,
+            counts: vec![0; usize::from(BackendId::MAX) + 1],
+            severed: BTreeMap::new(),
+        }
+    }
+
+    fn report(self) -> SweepReport {
+        let counts = (0..=BackendId::MAX).zip(self.counts);
+        SweepReport {
+            flows: counts.filter(|(_, count)| *count > 0).collect(),
+            severed: self.severed,
+        }
+    }
+}
+
+impl FlowTables {
+    /// Takes one step; `Err` is a sweep that has not come to its end. `state` has the ways to clients.
+    pub fn sweep<'a>(
+        &self,
+        mut sweep: Sweep,
+        state: &KernelState,
+        send: &'a mut Send<'a>,
+    ) -> Result<SweepReport, Sweep> {
+        let ways = LazyCell::new(|| Ways::new(state));
+        let mut step = Step {
+            send,
+            way_to: &|client| ways.towards(client),
+            severed: 0,
+        };
+        let (first, all) = (self.ipv4.length(), self.ipv4.length() + self.ipv6.length());
+        let start = sweep.next;
+        sweep.next = if start < first {
+            let slice = start..first.min(start + SLICE);
+            self.ipv4.sweep(slice, &mut sweep, &mut step)
+        } else {
+            let slice = start - first..(start - first + SLICE).min(self.ipv6.length());
+            first + self.ipv6.sweep(slice, &mut sweep, &mut step)
+        };
+        if sweep.next == all {
+            Ok(sweep.report())
+        } else {
+            Err(sweep)
+        }
+    }
+}
+
+impl<A: Address> FlowTable<A> {
+    /// Where the next step begins.
+    fn sweep(&self, slice: Range<usize>, sweep: &mut Sweep, step: &mut Step<'_>) -> usize {
+        let now = now();
+        for found in self.live(slice.clone()) {
+            let backend = found.word.backend();
+            let terms = sweep.terms.get(&backend);
+            if self.is_over(&found, now, terms) && release(self, &found) || found.word.has(TO_CLIENT) {
+                continue;
+            }
+            sweep.counts[usize::from(backend)] += 1;
+            if terms.and_then(|terms| terms.ending) == Some(Ending::Reset) && sever(self, &found, now) {
+                self.tell_both(&found, step);
+                *sweep.severed.entry(backend).or_default() += 1;
+                step.severed += 1;
+            }
+            if step.severed == SEVERED_AT_ONCE {
+                return found.index as usize + 1;
+            }
+        }
+        slice.end
+    }
+
+    /// Looks at the other direction only where this one has been silent for long enough.
+    fn is_over(&self, found: &Found<A>, now: u32, terms: Option<&Terms>) -> bool {
+        if found.word.has(TO_CLIENT) {
+            // Its flow is looked at from the other side; alone it is what a lost race left.
+            return since(found, now) > CLOSING_TIMEOUT && partner(self, found).is_none();
+        }
+        if found.word.protocol() == UDP && terms.is_some_and(|terms| terms.ending == Some(Ending::Release)) {
+            return true;
+        }
+        let limit = timeout(found, terms);
+        since(found, now) > limit && self.idle(found, now) > limit
+    }
+
+    /// The client hears it by the way of the answers; where those do not pass us, by that which routes have for it.
+    fn tell_both(&self, flow: &Found<A>, step: &mut Step<'_>) {
+        let Some(answers) = partner(self, flow) else {
+            let client = flow.entry.key(TCP).source.ip().into();
+            if let Some(back) = (step.way_to)(client) {
+                Self::tell(flow, &back, step);
+            }
+            return;
+        };
+        Self::tell(flow, &answers.entry.rewrite().next_hop, step);
+        Self::tell(&answers, &flow.entry.rewrite().next_hop, step);
+    }
+
+    /// Resets whoever sends the packets of this direction; `hop` leads there. What that side expects is what it has
+    /// acknowledged last; where it has since received more, its next packet is answered.
+    fn tell(direction: &Found<A>, hop: &NextHop, step: &mut Step<'_>) {
+        let expected = direction.entry.acknowledged();
+        let key = direction.entry.key(TCP);
+        // 0: it has not acknowledged anything yet.
+        if expected != 0 && hop.is_known() && direction.entry.word().same_tenant(direction.word) {
+            (step.send)(hop.ifindex, &reset_frame(&key, expected, hop.ether));
+        }
+    }
+}
+
+fn timeout<A: Address>(found: &Found<A>, terms: Option<&Terms>) -> Duration {
+    if found.word.is(State::Closing) || found.word.is(State::Severed) {
+        return CLOSING_TIMEOUT;
+    }
+    let tcp = found.word.protocol() == TCP;
+    let default = if tcp { TCP_IDLE_TIMEOUT } else { UDP_IDLE_TIMEOUT };
+    let idle = terms.and_then(|terms| terms.idle_timeout).unwrap_or(default);
+    if found.word.is(State::HalfOpen) && tcp {
+        HALF_OPEN_TIMEOUT.min(idle)
+    } else if found.word.has(DOUBTED) {
+        DOUBTED_TIMEOUT.min(idle)
+    } else {
+        idle
+    }
+}
