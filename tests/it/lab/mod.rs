@@ -7,6 +7,7 @@ mod harness;
 mod ipv6;
 mod jumbo;
 mod lifecycle;
+mod lost_backends;
 mod operator;
 mod reload;
 mod traffic;
