@@ -170,6 +170,8 @@ pub struct Traffic {
     pub bytes_to_backend: u64,
     pub packets_to_client: u64,
     pub bytes_to_client: u64,
+    /// New flows that found no free source port towards it.
+    pub ports_exhausted: u64,
 }
 
 /// Key of `FRAGMENTS`: what the fragments of one packet have in common.
@@ -257,7 +259,7 @@ const _: () = {
     assert!(size_of::<NextHop>() == 16);
     assert!(size_of::<Backend>() == 184);
     assert!(size_of::<Route>() == 20);
-    assert!(size_of::<Traffic>() == 40);
+    assert!(size_of::<Traffic>() == 48);
 };
 
 #[cfg(feature = "user")]

@@ -39,6 +39,7 @@ pub trait Tables: Flows<Be32> + Flows<Ip> + Loop {
     /// In ticks of `flow_table::TICK_SHIFT`.
     fn now(&self) -> u32;
     fn count_new_flow(&self, backend: BackendId);
+    fn count_ports_exhausted(&self, backend: BackendId);
     fn count_packet(&self, backend: BackendId, to_client: bool, bytes: u64);
 }
 

@@ -65,8 +65,11 @@ pub fn claim_port<A: Address, T: Tables + Flows<A>>(
         }
         pool.next(reply, backend, start, tried)
     });
-    if outcome.is_err() {
+    if let Err(reason) = outcome {
         tables.note_exhausted(opening.backend, now);
+        if reason == Reason::SnatPortsExhausted {
+            tables.count_ports_exhausted(opening.backend);
+        }
     }
     outcome
 }
@@ -93,7 +96,8 @@ fn may_take<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>, tried
 
 const LOW_COUNT: u32 = (SNAT_PORTS_LOW.1 - SNAT_PORTS_LOW.0) as u32 + 1;
 const HIGH_COUNT: u32 = (SNAT_PORTS_HIGH.1 - SNAT_PORTS_HIGH.0) as u32 + 1;
-const PORTS: u32 = LOW_COUNT + HIGH_COUNT;
+/// Of each address.
+pub const PORTS: u32 = LOW_COUNT + HIGH_COUNT;
 /// From one try to the next. A prime, so that every port of every address is met.
 const STEP: u32 = 4099;
 

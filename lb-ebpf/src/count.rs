@@ -27,6 +27,14 @@ pub fn new_flow(backend: BackendId) {
 }
 
 #[inline(always)]
+pub fn ports_exhausted(backend: BackendId) {
+    if let Some(traffic) = TRAFFIC.get_ptr_mut(u32::from(backend)) {
+        // SAFETY: as above.
+        unsafe { (*traffic).ports_exhausted += 1 }
+    }
+}
+
+#[inline(always)]
 pub fn packet(backend: BackendId, to_client: bool, bytes: u64) {
     if let Some(traffic) = TRAFFIC.get_ptr_mut(u32::from(backend)) {
         // SAFETY: as above.

@@ -253,6 +253,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn count_ports_exhausted(&self, backend: BackendId) {
+        count::ports_exhausted(backend);
+    }
+
+    #[inline(always)]
     fn count_packet(&self, backend: BackendId, to_client: bool, bytes: u64) {
         count::packet(backend, to_client, bytes);
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use lb_common::abi::BackendId;
+use lb_common::verdict::Reason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, info, warn};
@@ -24,7 +25,7 @@ use crate::core::kernel::{Action, KernelState};
 use crate::core::network::Network;
 use crate::core::plan;
 use crate::core::sightings::Sightings;
-use crate::core::world::{Event, Moment, World};
+use crate::core::world::{Counted, Event, Moment, World};
 use crate::io::bpf::Kernel;
 use crate::io::control::Control;
 use crate::io::flows::Sweep;
@@ -50,6 +51,8 @@ pub struct Daemon {
     sweep: Option<Sweep>,
     /// As the last sweep was told.
     ending: BTreeMap<BackendId, Ending>,
+    /// How many new flows have found no source port.
+    exhausted: Option<u64>,
     network: netlink::Watch,
     file: config_file::Watch,
     control: Control,
@@ -84,7 +87,10 @@ impl Daemon {
                 () = self.network.changed() => self.network_changed(),
                 text = self.file.changed() => self.file_changed(text),
                 () = at(deadline) => self.happened(Event::Tick),
-                _ = sweep_timer.tick() => self.begin_sweep(self.sweep.is_none()),
+                _ = sweep_timer.tick() => {
+                    self.count();
+                    self.begin_sweep(self.sweep.is_none());
+                }
                 // In slices, so that whatever else happens need not wait for a whole table.
                 () = tokio::task::yield_now(), if self.sweep.is_some() => self.sweep(),
             }
@@ -145,6 +151,22 @@ impl Daemon {
         }
         self.network.keep_known(self.world.to_resolve());
         self.world.handle(Event::Failures(failures), now());
+    }
+
+    /// Backends are asked one by one only where the sum of all has changed.
+    fn count(&mut self) {
+        let Ok(verdicts) = self.kernel.verdicts() else { return };
+        let exhausted = verdicts.get(&Reason::SnatPortsExhausted).copied();
+        let mut ports_exhausted = BTreeMap::new();
+        if self.exhausted != exhausted {
+            let of = |id| Some((id, self.kernel.traffic(id).ok()?.ports_exhausted));
+            ports_exhausted.extend(self.world.members().backends.keys().copied().filter_map(of));
+            self.exhausted = exhausted;
+        }
+        self.happened(Event::Counted(Counted {
+            verdicts,
+            ports_exhausted,
+        }));
     }
 
     /// One that is under way begins anew where flows are to end that it does not know of.

@@ -29,7 +29,7 @@ pub struct Enable {
 
 /// Give a backend no new flows; those that are there may finish.
 ///
-/// Holds until `naru undrain`, until the file says something else about the backend, or until the daemon restarts.
+/// A TCP connection may take as long as it likes, a UDP flow the idle timeout of the service. Holds until `naru undrain`, until the file says something else about the backend, or until the daemon restarts.
 #[derive(Debug, Args)]
 pub struct Drain {
     #[arg(value_name = "SERVICE/BACKEND")]

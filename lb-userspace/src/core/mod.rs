@@ -13,6 +13,7 @@ pub mod network;
 pub mod next_hops;
 pub mod overrides;
 pub mod plan;
+pub mod rises;
 pub mod sightings;
 pub mod status;
 pub mod steering;

@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use lb_common::abi::{self, Algorithm, BackendId, Mode};
 use lb_common::verdict::Reason;
@@ -98,6 +99,8 @@ pub struct Backend {
     pub new_flows: u64,
     pub packets: u64,
     pub bytes: u64,
+    /// New flows refused for want of a source port.
+    pub snat_ports_exhausted: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,7 +151,7 @@ pub struct Counters {
 }
 
 impl Status {
-    pub fn of(world: &World, actual: &KernelState, counters: &Counters, about: &About) -> Self {
+    pub fn of(world: &World, actual: &KernelState, counters: &Counters, about: &About, now: Instant) -> Self {
         let applied = world.applied();
         let name = applied.and_then(|applied| applied.file.config.node.name.clone());
         let (ipv4, ipv6) = world.flows_by_family();
@@ -183,7 +186,7 @@ impl Status {
             passes: reasons(true),
             overrides: overrides(world),
             leaving: leaving(world),
-            warnings: warnings::warnings(world, actual, &flows),
+            warnings: warnings::warnings(world, actual, counters, &flows, now),
             flows,
         }
     }
@@ -311,6 +314,7 @@ fn backend(
         new_flows: traffic.new_flows,
         packets: traffic.packets_to_backend + traffic.packets_to_client,
         bytes: traffic.bytes_to_backend + traffic.bytes_to_client,
+        snat_ports_exhausted: traffic.ports_exhausted,
     }
 }
 

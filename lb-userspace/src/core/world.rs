@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use lb_common::abi::{Algorithm, BackendId, ServiceId};
+use lb_common::verdict::Reason;
 use thiserror::Error;
 
 use super::condition::{Condition, Way};
@@ -21,6 +22,7 @@ use super::network::{Network, XdpMode};
 use super::next_hops::{NextHops, reaching};
 use super::overrides::{Change, Overrides, Said};
 use super::plan::Failure;
+use super::rises::Rises;
 use super::steering::{self, Share};
 
 /// How soon an action that failed is tried again, when nothing else happens.
@@ -33,6 +35,7 @@ pub enum Event {
     Network(Network),
     /// Flows of each backend; one that is not here has none.
     FlowCounts(BTreeMap<BackendId, u64>),
+    Counted(Counted),
     Override {
         name: Name,
         change: Change,
@@ -42,6 +45,14 @@ pub enum Event {
     Failures(Vec<Failure>),
     /// The deadline has passed: plan again.
     Tick,
+}
+
+/// What the kernel has refused, so far.
+#[derive(Clone, Debug, Default)]
+pub struct Counted {
+    pub verdicts: BTreeMap<Reason, u64>,
+    /// New flows without a source port, by backend; those of which nothing new is known may be left out.
+    pub ports_exhausted: BTreeMap<BackendId, u64>,
 }
 
 /// One moment on two clocks: deadlines go by the first, what people read by the second.
@@ -67,6 +78,8 @@ pub struct World {
     conditions: BTreeMap<BackendId, Condition>,
     tables: BTreeMap<ServiceId, Table>,
     flows: BTreeMap<BackendId, u64>,
+    verdicts: Rises<Reason>,
+    ports_exhausted: Rises<BackendId>,
     failures: Vec<Failure>,
     retry_at: Option<Instant>,
 }
@@ -121,6 +134,14 @@ impl World {
                 if !self.count(flows) {
                     return false;
                 }
+            }
+            Event::Counted(Counted {
+                verdicts,
+                ports_exhausted,
+            }) => {
+                self.verdicts.see(verdicts, now.monotonic);
+                self.ports_exhausted.see(ports_exhausted, now.monotonic);
+                return false;
             }
             Event::Override { name, change, by } => {
                 if let Some(applied) = &self.applied {
@@ -263,6 +284,16 @@ impl World {
             .map(|(_, flows)| flows)
             .sum();
         (all - ipv6, ipv6)
+    }
+
+    /// Whether packets came to this end within the last minute.
+    pub fn lately(&self, reason: Reason, now: Instant) -> bool {
+        self.verdicts.lately(&reason, now)
+    }
+
+    /// Whether new flows found no source port towards the backend within the last minute.
+    pub fn ports_exhausted_lately(&self, backend: BackendId, now: Instant) -> bool {
+        self.ports_exhausted.lately(&backend, now)
     }
 
     pub fn failures(&self) -> &[Failure] {

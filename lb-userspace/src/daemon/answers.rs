@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use lb_common::abi::{BackendId, TCP};
 use serde::Serialize;
@@ -65,7 +66,7 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION"),
             config: &self.path,
         };
-        Status::of(&self.world, &self.actual, &counters, &about)
+        Status::of(&self.world, &self.actual, &counters, &about, Instant::now())
     }
 
     /// One line for the service manager.

@@ -78,6 +78,7 @@ impl Daemon {
             frames,
             sweep: None,
             ending: BTreeMap::new(),
+            exhausted: None,
             network,
             file,
             control,

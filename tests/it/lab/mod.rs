@@ -10,6 +10,7 @@ mod lifecycle;
 mod lost_backends;
 mod operator;
 mod reload;
+mod steering;
 mod traffic;
 
 use std::net::SocketAddr;

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::net::sockopt;
 
 use super::Namespace;
 
@@ -89,6 +90,11 @@ impl Connection {
         self.stream.read_to_end(&mut rest).context("wait for the end")?;
         ensure!(rest.is_empty(), "{} bytes more than announced", rest.len());
         Ok(())
+    }
+
+    /// Ends it by a RST.
+    pub fn reset(self) -> Result<()> {
+        sockopt::set_socket_linger(self.stream.get_ref(), Some(Duration::ZERO)).context("ask for a RST")
     }
 
     fn line(&mut self) -> Result<String> {

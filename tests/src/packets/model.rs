@@ -194,6 +194,10 @@ impl Tables for Model {
         self.traffic.borrow_mut().entry(backend).or_default().new_flows += 1;
     }
 
+    fn count_ports_exhausted(&self, backend: BackendId) {
+        self.traffic.borrow_mut().entry(backend).or_default().ports_exhausted += 1;
+    }
+
     fn count_packet(&self, backend: BackendId, to_client: bool, bytes: u64) {
         let mut traffic = self.traffic.borrow_mut();
         traffic.entry(backend).or_default().count(to_client, bytes);

@@ -279,6 +279,7 @@ fn since(before: &Traffic, after: &Traffic) -> Traffic {
         bytes_to_backend: after.bytes_to_backend - before.bytes_to_backend,
         packets_to_client: after.packets_to_client - before.packets_to_client,
         bytes_to_client: after.bytes_to_client - before.bytes_to_client,
+        ports_exhausted: after.ports_exhausted - before.ports_exhausted,
     }
 }
 

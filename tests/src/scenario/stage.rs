@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::abi::BackendId;
+use lb_common::verdict::Reason;
 use lb_userspace::core::config::{Xdp, parse};
 use lb_userspace::core::desired::desired;
 use lb_userspace::core::endings::Ending;
@@ -17,7 +18,7 @@ use lb_userspace::core::network::{Network, XdpAttachment, XdpMode};
 use lb_userspace::core::overrides::Change;
 use lb_userspace::core::plan::{self, carry_out};
 use lb_userspace::core::status::{About, Counters, Status, render};
-use lb_userspace::core::world::{Event, Moment, World};
+use lb_userspace::core::world::{Counted, Event, Moment, World};
 
 use super::host;
 
@@ -29,6 +30,7 @@ pub struct Stage {
     network: Network,
     file: String,
     daemon: Option<Daemon>,
+    counters: Counters,
     base: Instant,
     clock: Duration,
     begun: bool,
@@ -54,6 +56,10 @@ impl Stage {
             network: Network::default(),
             file: String::new(),
             daemon: None,
+            counters: Counters {
+                flow_capacity: 262_144,
+                ..Counters::default()
+            },
             base: Instant::now(),
             clock: Duration::ZERO,
             begun: false,
@@ -158,6 +164,7 @@ impl Stage {
                 Some(read(&self.file))
             }
             ["flows", ref counts @ ..] => Some(Event::FlowCounts(flow_counts(counts)?)),
+            ["refused", ref counts @ ..] => Some(self.refused(counts)?),
             ["disable", name, "by", by] => Some(said(name, Change::Disable, by)?),
             ["enable", name, "by", by] => Some(said(name, Change::Enable, by)?),
             ["drain", name, "by", by] => Some(said(name, Change::Drain, by)?),
@@ -174,6 +181,30 @@ impl Stage {
             ["wait"] => None,
             _ => bail!("no such command"),
         })
+    }
+
+    /// `flow_table_full=5`, or, for want of a port, `2=5`: five flows towards backend 2. The kernel counts on.
+    fn refused(&mut self, counts: &[&str]) -> Result<Event> {
+        for count in counts {
+            let (what, count) = count.split_once('=').context("a count is WHAT=COUNT")?;
+            let count: u64 = count.parse()?;
+            let (reason, backend) = match what.parse::<BackendId>() {
+                Ok(backend) => (Reason::SnatPortsExhausted, Some(backend)),
+                Err(_) => {
+                    let reason = Reason::ALL.iter().find(|reason| reason.name() == what);
+                    (*reason.with_context(|| format!("{what:?} is no reason"))?, None)
+                }
+            };
+            *self.counters.verdicts.entry(reason).or_default() += count;
+            if let Some(backend) = backend {
+                self.counters.traffic.entry(backend).or_default().ports_exhausted += count;
+            }
+        }
+        let by_backend = self.counters.traffic.iter();
+        Ok(Event::Counted(Counted {
+            verdicts: self.counters.verdicts.clone(),
+            ports_exhausted: by_backend.map(|(id, traffic)| (*id, traffic.ports_exhausted)).collect(),
+        }))
     }
 
     /// One turn of the daemon's loop.
@@ -239,11 +270,14 @@ impl Stage {
             version: "0.1.0",
             config: Path::new("/etc/naru/naru.toml"),
         };
-        let counters = Counters {
-            flow_capacity: 262_144,
-            ..Counters::default()
-        };
-        Ok(render(&Status::of(&daemon.world, &daemon.actual, &counters, &about)))
+        let now = self.now().monotonic;
+        Ok(render(&Status::of(
+            &daemon.world,
+            &daemon.actual,
+            &self.counters,
+            &about,
+            now,
+        )))
     }
 
     fn now(&self) -> Moment {

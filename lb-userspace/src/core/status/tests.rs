@@ -69,6 +69,7 @@ fn status(world: &World, actual: &KernelState) -> serde_json::Value {
         bytes_to_backend: 1000,
         packets_to_client: 8,
         bytes_to_client: 800,
+        ports_exhausted: 3,
     };
     let counters = Counters {
         traffic: BTreeMap::from([(1, traffic)]),
@@ -80,7 +81,7 @@ fn status(world: &World, actual: &KernelState) -> serde_json::Value {
         version: "0.1.0",
         config: Path::new("naru.toml"),
     };
-    serde_json::to_value(Status::of(world, actual, &counters, &about)).unwrap()
+    serde_json::to_value(Status::of(world, actual, &counters, &about, Instant::now())).unwrap()
 }
 
 #[test]
@@ -100,7 +101,8 @@ fn the_document_is_the_contracts() {
     assert_eq!(status["vrrp"], serde_json::json!([]));
     let backend = |address: &str| {
         serde_json::json!({"name": address, "address": address, "weight": 1, "effective_weight": 1, "state": "up",
-            "reason": "", "since": since, "active_flows": 3, "new_flows": 5, "packets": 18, "bytes": 1800})
+            "reason": "", "since": since, "active_flows": 3, "new_flows": 5, "packets": 18, "bytes": 1800,
+            "snat_ports_exhausted": 3})
     };
     let mut other = backend("198.18.0.12:8080");
     for (field, value) in [
@@ -109,6 +111,7 @@ fn the_document_is_the_contracts() {
         ("new_flows", 0),
         ("packets", 0),
         ("bytes", 0),
+        ("snat_ports_exhausted", 0),
     ] {
         other[field] = value.into();
     }

@@ -1,23 +1,28 @@
 //! What is not an error and yet worth an operator's look.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use lb_common::abi::ENTRIES_PER_FLOW;
+use lb_common::ports::PORTS;
+use lb_common::verdict::Reason;
 
-use super::Flows;
+use super::{Counters, Flows};
 use crate::core::config::Config;
 use crate::core::kernel::{KernelState, flow_entries};
+use crate::core::members::Name;
 use crate::core::network::Network;
 use crate::core::next_hops::{NextHops, doors, owners};
 use crate::core::world::World;
 
-pub fn warnings(world: &World, actual: &KernelState, flows: &Flows) -> Vec<String> {
+pub fn warnings(world: &World, actual: &KernelState, counters: &Counters, flows: &Flows, now: Instant) -> Vec<String> {
     let mut warnings: Vec<String> = world
         .failures()
         .iter()
         .map(|failed| format!("{}: {}; trying again", failed.action, failed.error))
         .collect();
     warnings.extend(fullness(flows));
+    warnings.extend(refusals(world, counters, now));
     if let Some((applied, network)) = world.settled() {
         let file = &applied.file;
         warnings.extend(file.warnings.iter().map(|warning| warning.headline()));
@@ -38,6 +43,35 @@ fn fullness(flows: &Flows) -> impl Iterator<Item = String> {
     full.map(move |(family, active)| {
         format!("the flow table of {family} is nearly full: {active} of {capacity}; raise [node] max_flows")
     })
+}
+
+/// What goes on now, and an operator can end by a line in the file.
+fn refusals(world: &World, counters: &Counters, now: Instant) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if world.lately(Reason::FlowTableFull, now) {
+        let refused = counters
+            .verdicts
+            .get(&Reason::FlowTableFull)
+            .copied()
+            .unwrap_or_default();
+        warnings.push(format!(
+            "the flow table is full: new flows are refused, {refused} so far; raise [node] max_flows"
+        ));
+    }
+    for (id, member) in &world.members().backends {
+        let Some(name) = member.name.as_ref().filter(|_| world.ports_exhausted_lately(*id, now)) else {
+            continue;
+        };
+        let Name { service, backend } = name;
+        let refused = counters.traffic.get(id).map_or(0, |traffic| traffic.ports_exhausted);
+        let addresses = world.conditions().get(id).map_or(0, |condition| condition.snat.len());
+        let ports = addresses * PORTS as usize;
+        warnings.push(format!(
+            "service {service:?}: none of {ports} source ports towards backend {backend:?} is free: new flows are \
+             refused, {refused} so far; add an address to snat"
+        ));
+    }
+    warnings
 }
 
 fn interfaces(world: &World, config: &Config, network: &Network) -> Vec<String> {

@@ -244,6 +244,7 @@ impl Kernel {
             bytes_to_backend: sum.bytes_to_backend + cpu.bytes_to_backend,
             packets_to_client: sum.packets_to_client + cpu.packets_to_client,
             bytes_to_client: sum.bytes_to_client + cpu.bytes_to_client,
+            ports_exhausted: sum.ports_exhausted + cpu.ports_exhausted,
         }))
     }
 
