@@ -49,6 +49,8 @@ pub struct Daemon {
     sightings: Sightings,
     frames: Frames,
     sweep: Option<Sweep>,
+    /// And no sweep has been told.
+    ways_moved: bool,
     /// As the last sweep was told.
     ending: BTreeMap<BackendId, Ending>,
     /// How many new flows have found no source port.
@@ -135,7 +137,7 @@ impl Daemon {
     /// Makes the kernel what the world wants it to be, as far as it lets us.
     fn act(&mut self) {
         let desired = desired(&self.world);
-        let ways_move = !self.actual.same_ways(&desired);
+        self.ways_moved |= !self.actual.same_ways(&desired);
         let mut programs_moved = false;
         let failures = plan::carry_out(&mut self.actual, &desired, |action| {
             programs_moved |= matches!(action, Action::Attach(..) | Action::Detach(_));
@@ -143,9 +145,6 @@ impl Daemon {
             self.sightings.taken(action);
             Ok::<_, String>(())
         });
-        if ways_move {
-            self.kernel.flows().repoint(&self.actual);
-        }
         if programs_moved {
             self.network.refresh();
         }
@@ -169,13 +168,17 @@ impl Daemon {
         }));
     }
 
-    /// One that is under way begins anew where flows are to end that it does not know of.
+    /// One that is under way begins anew where it does not know yet of flows that are to end, or of ways that moved.
     fn begin_sweep(&mut self, due: bool) {
         let terms = self.world.terms(now().monotonic);
         let ending = terms.iter().filter_map(|(id, terms)| Some((*id, terms.ending?)));
         let ending: BTreeMap<_, _> = ending.collect();
-        if due || ending.iter().any(|(id, ending)| self.ending.get(id) != Some(ending)) {
-            self.sweep = Some(Sweep::new(terms));
+        if due || self.ways_moved || ending.iter().any(|(id, ending)| self.ending.get(id) != Some(ending)) {
+            let sweep = self.sweep.get_or_insert_with(|| Sweep::new(BTreeMap::new()));
+            sweep.begin_anew(terms);
+            if std::mem::take(&mut self.ways_moved) {
+                sweep.repoint();
+            }
         }
         self.ending = ending;
     }

@@ -77,6 +77,7 @@ impl Daemon {
             sightings: Sightings::default(),
             frames,
             sweep: None,
+            ways_moved: false,
             ending: BTreeMap::new(),
             exhausted: None,
             network,

@@ -20,9 +20,7 @@ use lb_common::wire::{Be16, Be32, Ip};
 use rustix::time::{ClockId, clock_gettime};
 
 pub use self::sweep::{SEVERED_AT_ONCE, Sweep, SweepReport};
-use self::ways::Ways;
 use super::bpf::MappedArray;
-use crate::core::kernel::KernelState;
 
 /// Both families'.
 pub struct FlowTables {
@@ -73,12 +71,6 @@ impl FlowTables {
     /// Each flow once.
     pub fn iter(&self) -> impl Iterator<Item = Flow> + '_ {
         self.ipv4.iter().chain(self.ipv6.iter())
-    }
-
-    /// Gives every live flow the next hop that `state` has for its backend or client now; tells how many changed.
-    pub fn repoint(&self, state: &KernelState) -> u64 {
-        let ways = Ways::new(state);
-        self.ipv4.repoint(&ways) + self.ipv6.repoint(&ways)
     }
 }
 
@@ -131,23 +123,6 @@ impl<A: Address> FlowTable<A> {
                     idle,
                 })
             })
-    }
-
-    fn repoint(&self, ways: &Ways) -> u64 {
-        let mut changed = 0;
-        for mut found in self.live(0..self.length()) {
-            while let Some(wanted) = ways.moved(&found) {
-                found.entry.set_next_hop(wanted);
-                changed += 1;
-                // Another flow may have come to live there before we wrote: then that one needs its own.
-                let word = found.entry.word();
-                if word.same_tenant(found.word) || !word.is_live() {
-                    break;
-                }
-                found.word = word;
-            }
-        }
-        changed
     }
 
     fn live(&self, range: Range<usize>) -> impl Iterator<Item = Found<A>> + '_ {

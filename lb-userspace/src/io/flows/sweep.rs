@@ -1,11 +1,10 @@
-//! A way through the tables, in steps: flows that are over are freed, those of a lost backend end at once.
+//! A way through the tables, in steps: flows that are over are freed, those of a lost backend end at once, and where next
+//! hops moved the others follow.
 //!
 //! By what terms is decided elsewhere. What the peers of a severed connection should hear comes out as frames, for
 //! others to send. Tested in `tests/it/packets/lost_backends.rs` and in the lab.
 
-use std::cell::LazyCell;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -15,7 +14,8 @@ use lb_common::flow_table::{DOUBTED, Found, State, TO_CLIENT, partner, release};
 use lb_common::lifetime::sever;
 
 use super::reset::reset_frame;
-use super::{FlowTable, FlowTables, Ways, now, since};
+use super::ways::Ways;
+use super::{FlowTable, FlowTables, now, since};
 use crate::core::config::{TCP_IDLE_TIMEOUT, UDP_IDLE_TIMEOUT};
 use crate::core::endings::{Ending, Terms};
 use crate::core::kernel::KernelState;
@@ -32,7 +32,10 @@ pub const SEVERED_AT_ONCE: u64 = 512;
 
 pub struct Sweep {
     terms: BTreeMap<BackendId, Terms>,
+    repoints: bool,
     next: usize,
+    /// How many places were looked at since it began, or began anew.
+    done: usize,
     /// By backend.
     counts: Vec<u64>,
     severed: BTreeMap<BackendId, u64>,
@@ -52,7 +55,7 @@ pub type Send<'a> = dyn FnMut(u32, &[u8]) + 'a;
 /// One step of a sweep.
 struct Step<'a> {
     send: &'a mut Send<'a>,
-    way_to: &'a dyn Fn(IpAddr) -> Option<NextHop>,
+    ways: Ways<'a>,
     severed: u64,
 }
 
@@ -60,10 +63,24 @@ impl Sweep {
     pub fn new(terms: BTreeMap<BackendId, Terms>) -> Self {
         Self {
             terms,
+            repoints: false,
             next: 0,
+            done: 0,
             counts: vec![0; usize::from(BackendId::MAX) + 1],
             severed: BTreeMap::new(),
         }
+    }
+
+    /// Goes on from where it is, once around, by other terms.
+    pub fn begin_anew(&mut self, terms: BTreeMap<BackendId, Terms>) {
+        self.terms = terms;
+        self.done = 0;
+        self.counts.fill(0);
+    }
+
+    /// From now on each live flow also gets the next hop that its backend or client has.
+    pub fn repoint(&mut self) {
+        self.repoints = true;
     }
 
     fn report(self) -> SweepReport {
@@ -76,29 +93,29 @@ impl Sweep {
 }
 
 impl FlowTables {
-    /// Takes one step; `Err` is a sweep that has not come to its end. `state` has the ways to clients.
+    /// Takes one step; `Err` is a sweep that has not come to its end. `state` has the next hops.
     pub fn sweep<'a>(
         &self,
         mut sweep: Sweep,
-        state: &KernelState,
+        state: &'a KernelState,
         send: &'a mut Send<'a>,
     ) -> Result<SweepReport, Sweep> {
-        let ways = LazyCell::new(|| Ways::new(state));
         let mut step = Step {
             send,
-            way_to: &|client| ways.towards(client),
+            ways: Ways::new(state),
             severed: 0,
         };
         let (first, all) = (self.ipv4.length(), self.ipv4.length() + self.ipv6.length());
         let start = sweep.next;
-        sweep.next = if start < first {
-            let slice = start..first.min(start + SLICE);
-            self.ipv4.sweep(slice, &mut sweep, &mut step)
+        let end = all.min(start + SLICE.min(all - sweep.done));
+        let end = if start < first {
+            self.ipv4.sweep(start..end.min(first), &mut sweep, &mut step)
         } else {
-            let slice = start - first..(start - first + SLICE).min(self.ipv6.length());
-            first + self.ipv6.sweep(slice, &mut sweep, &mut step)
+            first + self.ipv6.sweep(start - first..end - first, &mut sweep, &mut step)
         };
-        if sweep.next == all {
+        sweep.done += end - start;
+        sweep.next = end % all;
+        if sweep.done == all {
             Ok(sweep.report())
         } else {
             Err(sweep)
@@ -113,6 +130,9 @@ impl<A: Address> FlowTable<A> {
         for found in self.live(slice.clone()) {
             let backend = found.word.backend();
             let terms = sweep.terms.get(&backend);
+            if sweep.repoints {
+                Self::repoint(found, &step.ways);
+            }
             if self.is_over(&found, now, terms) && release(self, &found) || found.word.has(TO_CLIENT) {
                 continue;
             }
@@ -127,6 +147,18 @@ impl<A: Address> FlowTable<A> {
             }
         }
         slice.end
+    }
+
+    fn repoint(mut found: Found<A>, ways: &Ways<'_>) {
+        while let Some(wanted) = ways.moved(&found) {
+            found.entry.set_next_hop(wanted);
+            // Another flow may have come to live there before we wrote: then that one needs its own.
+            let word = found.entry.word();
+            if word.same_tenant(found.word) || !word.is_live() {
+                break;
+            }
+            found.word = word;
+        }
     }
 
     /// Looks at the other direction only where this one has been silent for long enough.
@@ -146,7 +178,7 @@ impl<A: Address> FlowTable<A> {
     fn tell_both(&self, flow: &Found<A>, step: &mut Step<'_>) {
         let Some(answers) = partner(self, flow) else {
             let client = flow.entry.key(TCP).source.ip().into();
-            if let Some(back) = (step.way_to)(client) {
+            if let Some(back) = step.ways.towards(client) {
                 Self::tell(flow, &back, step);
             }
             return;

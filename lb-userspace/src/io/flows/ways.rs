@@ -1,5 +1,6 @@
 //! Where frames of a flow should leave now, found as the program found it when the flow began.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -12,16 +13,14 @@ use crate::core::network::{Prefix, longest};
 
 pub struct Ways<'a> {
     state: &'a KernelState,
-    /// Of prefixes that there are, longest first.
-    lengths: Vec<u8>,
+    lengths: OnceCell<Vec<u8>>,
 }
 
 impl<'a> Ways<'a> {
     pub fn new(state: &'a KernelState) -> Self {
-        let lengths: BTreeSet<u8> = state.routes.keys().map(|prefix| prefix.length).collect();
         Self {
             state,
-            lengths: lengths.into_iter().rev().collect(),
+            lengths: OnceCell::new(),
         }
     }
 
@@ -56,8 +55,16 @@ impl<'a> Ways<'a> {
     }
 
     fn route(&self, client: IpAddr) -> Option<Route> {
-        let lengths = self.lengths.iter().filter(|&&length| length <= longest(client));
+        let lengths = self.lengths().iter().filter(|&&length| length <= longest(client));
         let mut prefixes = lengths.map(|&length| Prefix::around(client, length));
         prefixes.find_map(|prefix| self.state.routes.get(&prefix)).copied()
+    }
+
+    /// Of prefixes that there are, longest first.
+    fn lengths(&self) -> &[u8] {
+        self.lengths.get_or_init(|| {
+            let lengths: BTreeSet<u8> = self.state.routes.keys().map(|prefix| prefix.length).collect();
+            lengths.into_iter().rev().collect()
+        })
     }
 }
