@@ -7,6 +7,7 @@ pub mod config;
 pub mod desired;
 pub mod endings;
 pub mod fingerprint;
+pub mod interfaces;
 pub mod kernel;
 pub mod members;
 pub mod network;

@@ -14,12 +14,13 @@ use lb_common::verdict::Reason;
 use thiserror::Error;
 
 use super::condition::{Condition, Way};
-use super::config::{Config, Node, Parsed, Xdp};
+use super::config::{Node, Parsed, Xdp};
 use super::endings::Terms;
+use super::interfaces::{satisfying, wanted};
 use super::kernel::{Attachment, KernelState};
 use super::members::{Members, Name};
-use super::network::{Network, XdpMode};
-use super::next_hops::{NextHops, reaching};
+use super::network::Network;
+use super::next_hops::NextHops;
 use super::overrides::{Change, Overrides, Said};
 use super::plan::Failure;
 use super::rises::Rises;
@@ -385,37 +386,4 @@ impl World {
             });
         }
     }
-}
-
-/// Interfaces found by ourselves are kept while they exist: a driver may reset its link when a program comes, and
-/// the route that goes with the link must not take the program away again.
-fn wanted(config: &Config, network: &Network, before: &BTreeSet<u32>) -> BTreeSet<u32> {
-    match &config.node.interfaces {
-        Some(names) => {
-            let named = network.links.iter().filter(|(_, link)| names.contains(&link.name));
-            named.map(|(&ifindex, _)| ifindex).collect()
-        }
-        None => {
-            let found = reaching(config, network);
-            before
-                .union(&found)
-                .copied()
-                .filter(|ifindex| network.links.contains_key(ifindex))
-                .collect()
-        }
-    }
-}
-
-/// Those of `adopted` whose program runs in a mode that `node` accepts.
-fn satisfying(adopted: &KernelState, node: &Node, network: &Network) -> BTreeMap<u32, Attachment> {
-    let mut kept = adopted.attached.clone();
-    kept.retain(|ifindex, _| {
-        let mode = network.links.get(ifindex).and_then(|link| link.xdp).map(|on| on.mode);
-        match node.xdp {
-            Xdp::Auto => mode.is_some(),
-            Xdp::Native => mode == Some(XdpMode::Native),
-            Xdp::Generic => mode == Some(XdpMode::Generic),
-        }
-    });
-    kept
 }
