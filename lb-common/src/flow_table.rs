@@ -201,7 +201,7 @@ fn take_free<A: Address, M: FlowMemory<A>>(memory: &M, key: &FlowKey<A>, hash: u
     taken
 }
 
-/// Frees a half-open flow that has an entry where the hash may stand: no such flow is worth a new one's place. Each
+/// Frees a half-open or severed flow that has an entry where the hash may stand: none is worth a new one's place. Each
 /// hash begins at another place, lest the newest be the first to go.
 #[inline(always)]
 fn evict<A: Address, M: FlowMemory<A>>(memory: &M, hash: u64) {
@@ -209,7 +209,8 @@ fn evict<A: Address, M: FlowMemory<A>>(memory: &M, hash: u64) {
         let index = place(hash, (probe + (hash >> 60) as u32) % PROBES, memory.mask());
         let Some(entry) = memory.entry(index) else { return true };
         let word = entry.word();
-        !(word.is(State::HalfOpen) && release(memory, &Found { entry, word, index }))
+        let gives_way = word.is(State::HalfOpen) || word.is(State::Severed);
+        !(gives_way && release(memory, &Found { entry, word, index }))
     });
 }
 

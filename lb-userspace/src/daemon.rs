@@ -166,6 +166,7 @@ impl Daemon {
             verdicts,
             ports_exhausted,
         }));
+        self.tell_running_out(Instant::now());
     }
 
     /// One that is under way begins anew where it does not know yet of flows that are to end, or of ways that moved.

@@ -1,13 +1,18 @@
 //! Puts changes of state into the log, each once.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use lb_common::abi::BackendId;
+use lb_common::verdict::Reason;
 use tracing::{info, warn};
 
 use super::Daemon;
 use crate::core::condition::State;
 use crate::core::world::World;
+
+/// Reasons for which new flows are refused until an operator does something.
+const RUNNING_OUT: [Reason; 2] = [Reason::FlowTableFull, Reason::SnatPortsExhausted];
 
 /// What the log has been told.
 #[derive(Default)]
@@ -15,17 +20,26 @@ pub struct Told {
     states: BTreeMap<BackendId, State>,
     failures: Vec<String>,
     warnings: Vec<String>,
+    running_out: [bool; RUNNING_OUT.len()],
 }
 
 impl Daemon {
-    /// Also what only the status knows, after a change of configuration.
+    /// Also what only the status knows: after a change of configuration, and when something runs out.
     pub(super) fn tell_all(&mut self) {
         self.told.tell(&self.world);
         let warnings = self.status().warnings;
         for warning in warnings.iter().filter(|warning| !self.told.warnings.contains(warning)) {
-            warn!(warning, "configuration");
+            warn!(warning, "worth a look");
         }
         self.told.warnings = warnings;
+    }
+
+    pub(super) fn tell_running_out(&mut self, now: Instant) {
+        let running_out = RUNNING_OUT.map(|reason| self.world.lately(reason, now));
+        if self.told.running_out != running_out {
+            self.told.running_out = running_out;
+            self.tell_all();
+        }
     }
 }
 

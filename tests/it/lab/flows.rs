@@ -98,6 +98,7 @@ fn a_full_table_refuses_new_flows_and_says_so() {
             })?;
             assert!(naru.tell(&["status"])?.contains(&format!("! {warning}")));
         }
+        assert!(naru.log().contains("the flow table is full"));
         Ok(())
     });
 }

@@ -2,6 +2,7 @@
 //! finds another backend.
 
 use std::fs;
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use lb_common::parse::{ACK, FIN, RST, SYN};
 use lb_common::verdict::Reason;
 use lb_common::wire::Be32;
 use lb_tests::lab::{note, skipped};
-use lb_tests::packets::Builder;
+use lb_tests::packets::{Builder, packet};
 use lb_userspace::core::endings::{Ending, Terms};
 use lb_userspace::io::bpf::Kernel;
 use lb_userspace::io::flows::{SEVERED_AT_ONCE, Sweep};
@@ -31,6 +32,7 @@ cases! {
     untagged {
         whoever_is_silent_is_reset_at_the_number_it_acknowledged,
         before_it_has_acknowledged_anything_nobody_is_reset,
+        in_a_full_table_they_give_way_to_new_flows,
     }
 }
 
@@ -150,7 +152,29 @@ fn before_it_has_acknowledged_anything_nobody_is_reset(net: &mut Net) {
     assert_eq!(net.lose_backends(), [(BACKEND_SIDE, to_backend.build())]);
 }
 
+/// Those whose connections were reset come back at once, all of them.
+fn in_a_full_table_they_give_way_to_new_flows(net: &mut Net) {
+    let syn = |net: &Net, n| net.packet(&format!("198.18.0.{}:{}", 2 + n / 4000, 2000 + n % 4000), VIP);
+    let refused = (0..20_000).find(|n| {
+        let from = syn(net, *n);
+        let refused = net.send(&from.build()).reason.is_some();
+        if !refused {
+            net.establish(&from);
+        }
+        refused
+    });
+    let refused = syn(net, refused.expect("20,000 flows fit in a table for 1,024"));
+    net.drops(&refused.build(), Reason::FlowTableFull);
+    net.lose_backends();
+    net.replace_backend(BACKEND_ID, SECOND_BACKEND_ID);
+    assert_eq!(net.send(&refused.build()).reason, None);
+}
+
 const MANY: u32 = 100_000;
+const RESET: Terms = Terms {
+    idle_timeout: Some(Duration::MAX),
+    ending: Some(Ending::Reset),
+};
 
 /// Each step is short, so that whatever else the daemon has to do need not wait.
 #[test]
@@ -158,25 +182,21 @@ fn a_hundred_thousand_connections_are_severed_in_small_steps() {
     if skipped("a_hundred_thousand_connections_are_severed_in_small_steps") {
         return;
     }
-    let pin_dir = PathBuf::from(format!("/sys/fs/bpf/naru-lab-{}-many", std::process::id()));
-    let kernel = Kernel::open(&pin_dir, MANY).unwrap();
-    fs::remove_dir_all(&pin_dir).unwrap();
+    let kernel = kernel("many", MANY);
     let table = &kernel.flows().ipv4;
     let connected = (0..MANY).filter(|n| connect_in(table, *n)).count() as u64;
     assert!(connected > u64::from(MANY) * 99 / 100, "{connected}");
 
-    let terms = Terms {
-        idle_timeout: Some(Duration::MAX),
-        ending: Some(Ending::Reset),
-    };
     let (mut all, mut longest) = (0, Duration::ZERO);
-    let mut sweep = Sweep::new([(BACKEND_ID, terms)].into());
+    let mut sweep = Sweep::new([(BACKEND_ID, RESET)].into());
     let report = loop {
         let (begun, mut frames) = (Instant::now(), 0);
         let swept = kernel
             .flows()
             .sweep(sweep, &KernelState::default(), &mut |_, _| frames += 1);
-        longest = longest.max(begun.elapsed());
+        if frames > 0 {
+            longest = longest.max(begun.elapsed());
+        }
         assert!(frames <= 2 * SEVERED_AT_ONCE, "{frames} frames in one step");
         all += frames;
         match swept {
@@ -189,6 +209,58 @@ fn a_hundred_thousand_connections_are_severed_in_small_steps() {
     ));
     assert_eq!((all, report.severed[&BACKEND_ID]), (2 * connected, connected));
     assert_eq!(report.flows[&BACKEND_ID], connected);
+}
+
+/// Where the backend answers the client itself, only that can be told, and by its route.
+#[test]
+fn a_client_whose_answers_do_not_pass_here_is_reset_by_its_route() {
+    if skipped("a_client_whose_answers_do_not_pass_here_is_reset_by_its_route") {
+        return;
+    }
+    let kernel = kernel("one-way", 1024);
+    // The second one is on the link, where nobody has asked for its neighbour.
+    for client in [FAR_CLIENT, CLIENT] {
+        connect_one_way(&kernel.flows().ipv4, client);
+    }
+    let mut told = Vec::new();
+    let send = &mut |ifindex, frame: &[u8]| told.push((ifindex, frame.to_vec()));
+    let mut sweep = Sweep::new([(BACKEND_ID, RESET)].into());
+    let report = loop {
+        match kernel.flows().sweep(sweep, &state(), send) {
+            Ok(report) => break report,
+            Err(under_way) => sweep = under_way,
+        }
+    };
+    let reset = packet(VIP, FAR_CLIENT).flags(RST).macs(GATEWAY_MAC, OUR_CLIENT_MAC);
+    let reset = reset.with(|p| (p.identification, p.sequence, p.window) = (0, (5001, 0), 0));
+    assert_eq!(told, [(CLIENT_SIDE, reset.build())]);
+    assert_eq!(report.severed[&BACKEND_ID], 2);
+}
+
+fn connect_one_way(table: &impl FlowMemory<Be32>, client: &str) {
+    let address = |text: &str| text.parse::<SocketAddrV4>().expect("address:port");
+    let (client, listen) = (address(client), address(VIP));
+    let key = FlowKey {
+        source: Be32::from(*client.ip()),
+        destination: Be32::from(*listen.ip()),
+        source_port: Be16::new(client.port()),
+        destination_port: Be16::new(listen.port()),
+        protocol: TCP,
+    };
+    let Claimed::Ours(claim) = claim(table, &key) else {
+        panic!("an empty table has room");
+    };
+    claim.fill(table, (&key, &key), &NextHop::default(), claim.index, 1);
+    claim.publish::<Be32, _>(table, BACKEND_ID, Mode::DsrL2, 0);
+    establish(table, claim.index, 5001);
+}
+
+/// Of its own, gone with it.
+fn kernel(name: &str, max_flows: u32) -> Kernel {
+    let pin_dir = PathBuf::from(format!("/sys/fs/bpf/naru-lab-{}-{name}", std::process::id()));
+    let kernel = Kernel::open(&pin_dir, max_flows).expect("a kernel of its own");
+    fs::remove_dir_all(&pin_dir).expect("its pins");
+    kernel
 }
 
 /// An established flow of a client of its own, as the program would put it into the table.
@@ -223,9 +295,13 @@ fn connect_in(table: &impl FlowMemory<Be32>, client: u32) -> bool {
     to_client.publish::<Be32, _>(table, BACKEND_ID, Mode::Nat, TO_CLIENT);
     to_backend.publish::<Be32, _>(table, BACKEND_ID, Mode::Nat, 0);
     for claim in [to_client, to_backend] {
-        let direction = at(table, claim.index).expect("what was published");
-        direction.entry.acknowledge(1 + client);
-        direction.change(table, |word| word.with_state(State::Established));
+        establish(table, claim.index, 1 + client);
     }
     true
+}
+
+fn establish(table: &impl FlowMemory<Be32>, index: u32, acknowledged: u32) {
+    let direction = at(table, index).expect("what was published");
+    direction.entry.acknowledge(acknowledged);
+    direction.change(table, |word| word.with_state(State::Established));
 }
