@@ -169,12 +169,13 @@ impl Daemon {
         self.tell_running_out(Instant::now());
     }
 
-    /// One that is under way begins anew where it does not know yet of flows that are to end, or of ways that moved.
+    /// One that is under way begins anew where it does not know yet of ways that moved or of flows that are to end, or no
+    /// longer are: new ones must not wait, and those of a backend that is back must not end.
     fn begin_sweep(&mut self, due: bool) {
         let terms = self.world.terms(now().monotonic);
         let ending = terms.iter().filter_map(|(id, terms)| Some((*id, terms.ending?)));
         let ending: BTreeMap<_, _> = ending.collect();
-        if due || self.ways_moved || ending.iter().any(|(id, ending)| self.ending.get(id) != Some(ending)) {
+        if due || self.ways_moved || ending != self.ending {
             let sweep = self.sweep.get_or_insert_with(|| Sweep::new(BTreeMap::new()));
             sweep.begin_anew(terms);
             if std::mem::take(&mut self.ways_moved) {
