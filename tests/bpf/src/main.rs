@@ -1,4 +1,5 @@
-//! The lab's and the bench's XDP programs: `pass`, `sink`, `swallow`, `returned`, `redirect`, `transmit`, `generator`; each as small as it can be.
+//! The lab's and the bench's XDP programs: `pass`, `unpack`, `sink`, `swallow`, `returned`, `redirect`, `transmit`, `generator`; each as
+//! small as it can be.
 //!
 //! Nothing here is part of Naru: these stand around it, or beside it for comparison.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
@@ -7,7 +8,7 @@
 mod bpf {
     use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
     use aya_ebpf::btf_maps::{Array, PerCpuArray};
-    use aya_ebpf::helpers::bpf_redirect;
+    use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head};
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
     use lb_common::wire::{Be16, Be32, Ether};
@@ -27,6 +28,41 @@ mod bpf {
     #[xdp(frags)]
     pub fn pass(_: XdpContext) -> u32 {
         XDP_PASS
+    }
+
+    /// As `pass`, but takes packets out of those they travel in: the backend's end of IP in IP (RFC 2003, RFC 2473).
+    #[xdp(frags)]
+    pub fn unpack(context: XdpContext) -> u32 {
+        let Some(outer) = outer_header(&context) else {
+            return XDP_PASS;
+        };
+        // The Ethernet header moves behind the outer one.
+        let (Some(from), Some(to)) = (at::<[u16; 7]>(&context, 0), at::<[u16; 7]>(&context, outer)) else {
+            return XDP_ABORTED;
+        };
+        // SAFETY: `at` proved both to lie within the frame; they do not overlap.
+        unsafe { to.write_volatile(from.read_volatile()) };
+        // SAFETY: the context is the one we were called with.
+        match unsafe { bpf_xdp_adjust_head(context.ctx, outer as i32) } {
+            0 => XDP_PASS,
+            _ => XDP_ABORTED,
+        }
+    }
+
+    /// The length of an IP header without options that carries another packet of its family.
+    #[inline(always)]
+    fn outer_header(context: &XdpContext) -> Option<usize> {
+        let byte = |offset| {
+            at::<u8>(context, offset).map(|byte| {
+                // SAFETY: `at` proved it to lie within the frame.
+                unsafe { byte.read_volatile() }
+            })
+        };
+        match (byte(12)?, byte(13)?, byte(14)?) {
+            (0x08, 0x00, 0x45) if byte(14 + 9)? == 4 => Some(20),
+            (0x86, 0xdd, _) if byte(14 + 6)? == 41 => Some(40),
+            _ => None,
+        }
     }
 
     /// Counts and drops UDP frames to `SINK_PORTS`, or answers them; the host has the rest (ARP, ping).

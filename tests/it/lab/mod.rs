@@ -8,6 +8,7 @@ mod ipv6;
 mod jumbo;
 mod lifecycle;
 mod lost_backends;
+mod modes;
 mod operator;
 mod reload;
 mod steering;

@@ -3,6 +3,7 @@
 //! Never touches the network it is started from; everything made here goes when its owner is dropped, and `case`
 //! fails when something stays. How to write a case: docs/testing.md. Tested by tests/it/lab.
 
+mod bulk;
 mod client;
 mod namespace;
 mod naru;
@@ -27,6 +28,7 @@ use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 
+pub use bulk::{Bulk, BulkServer, Transfer};
 pub use client::{Connection, Load, Running, Tally, get};
 pub use namespace::Namespace;
 pub use naru::{Ended, Naru, built};

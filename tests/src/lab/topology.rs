@@ -11,6 +11,8 @@
 //! does. Without one each frame goes up on the CPU that sent it, so two of one connection race; while a connection
 //! begins or ends, Linux (6.18) may then find no socket for a packet of it, and answers with a RST.
 
+mod ways;
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -29,7 +31,7 @@ const FIRST_BACKEND: u8 = 11;
 
 pub struct Topology {
     // Dropped first: a program is detached while its interface is still there.
-    _pass: PassProgram,
+    pass: PassProgram,
     logs: PathBuf,
     pub client: Namespace,
     pub node: Namespace,
@@ -98,7 +100,7 @@ impl Topology {
         pass.attach(&client, "eth0")?;
         pass.attach(&switch, "node")?;
         Ok(Self {
-            _pass: pass,
+            pass,
             logs: lab.folder().to_owned(),
             client,
             node,
