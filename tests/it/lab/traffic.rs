@@ -4,6 +4,8 @@ use lb_tests::lab::*;
 
 use super::*;
 
+const GIGABYTE: u64 = 1_000_000_000;
+
 #[test]
 fn requests_follow_the_weights_without_an_error() {
     case(|lab| {
@@ -63,5 +65,19 @@ fn datagrams_come_back_whole_and_from_one_backend_each() {
         );
         assert!(packets >= 30_000, "{status}");
         Ok(())
+    });
+}
+
+#[test]
+fn a_gigabyte_arrives_as_it_was_sent() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let _bulk = BulkServer::on_each(&net)?;
+        let _naru = Naru::run(lab, &net.node, &net.service("bulk", "tcp", 80, &[1]))?;
+        let bulk = Bulk {
+            up: GIGABYTE / 4,
+            down: GIGABYTE / 4 * 3,
+        };
+        bulk.start(&net.client, LISTEN)?.finish()
     });
 }
