@@ -48,8 +48,6 @@ pub trait Address: Field + Copy + Default + PartialEq + Debug {
     fn is_martian(&self) -> bool;
     /// What ICMP checksums cover before the message itself.
     fn icmp_pseudo_header(source: &Self, destination: &Self, length: usize) -> Delta;
-    /// What new addresses change of that.
-    fn icmp_readdressed(old: (&Self, &Self), new: (&Self, &Self)) -> Delta;
     fn envelope<F: Frame>(frame: &F, loops: &impl Loop, l3: usize) -> Result<Envelope<Self>, Reason>;
     /// The header of a packet that an ICMP error quotes, of which the end may be missing.
     fn quoted<F: Frame>(frame: &F, l3: usize) -> Option<Envelope<Self>>;
@@ -158,11 +156,6 @@ impl Address for Be32 {
         header.write(Self::SOURCE, *new.0);
         header.write(Self::DESTINATION, *new.1);
         Some(Delta::NONE)
-    }
-
-    #[inline(always)]
-    fn icmp_readdressed(_: (&Self, &Self), _: (&Self, &Self)) -> Delta {
-        Delta::NONE
     }
 
     #[inline(always)]
@@ -303,11 +296,6 @@ impl Address for Ip {
         header.write(Self::SOURCE, *new.0);
         header.write(Self::DESTINATION, *new.1);
         Some(replace_both(old, new))
-    }
-
-    #[inline(always)]
-    fn icmp_readdressed(old: (&Self, &Self), new: (&Self, &Self)) -> Delta {
-        replace_both(old, new)
     }
 
     #[inline(always)]

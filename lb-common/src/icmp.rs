@@ -62,7 +62,10 @@ fn translate<F: Frame, A: Address>(
     key: &FlowKey<A>,
     new: &Rewrite<A>,
 ) -> Option<()> {
-    A::rewrite_header(frame, envelope.l3, envelope.ttl, new)?;
+    // Whoever on the way reports it, the answer comes from where the client knows of. ICMPv6 covers these addresses.
+    A::age(frame, envelope.l3, envelope.ttl)?;
+    let old = (&envelope.source, &envelope.destination);
+    let mut outside = A::readdress(frame, envelope.l3, old, (&new.source, &new.destination))?;
 
     let addresses = A::replace(Delta::NONE, &quoted.source, &new.destination);
     let addresses = A::replace(addresses, &quoted.destination, &new.source);
@@ -71,7 +74,9 @@ fn translate<F: Frame, A: Address>(
         .replace16(key.source_port.be, new.source_port.be);
     // The checksums inside cancel what they cover, so the one outside sees ports only, and what covers no checksum.
     let old = (&quoted.source, &quoted.destination);
-    let mut outside = ports.plus(A::readdress(frame, quoted.l3, old, (&new.destination, &new.source))?);
+    outside = outside
+        .plus(ports)
+        .plus(A::readdress(frame, quoted.l3, old, (&new.destination, &new.source))?);
 
     let mut header = frame.window_mut::<QUOTED>(quoted.l4)?;
     header.write(0, new.destination_port);
@@ -92,9 +97,6 @@ fn translate<F: Frame, A: Address>(
         frame.write(quoted.l4 + at, changed)?;
         outside = outside.replace16(old, changed);
     }
-    // ICMPv6 covers the addresses outside, too.
-    let old = (&envelope.source, &envelope.destination);
-    outside = outside.plus(A::icmp_readdressed(old, (&new.source, &new.destination)));
     let sum: u16 = frame.read(envelope.l4 + ICMP_CHECKSUM)?;
     frame.write(envelope.l4 + ICMP_CHECKSUM, checksum::apply(sum, outside.fold()))
 }

@@ -1,12 +1,8 @@
 //! IPv6 from clients to backends, beside IPv4.
 
-use std::net::SocketAddr;
-
 use lb_tests::lab::*;
 
 use super::*;
-
-pub const LISTEN6: SocketAddr = SocketAddr::new(VIP6, 80);
 
 #[test]
 fn requests_over_ipv6_follow_the_weights() {

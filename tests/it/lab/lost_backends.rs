@@ -13,7 +13,6 @@ use super::*;
 
 const IDLE: usize = 200;
 /// Both services listen on port 80, one in each family.
-const LISTEN6: SocketAddr = SocketAddr::new(VIP6, 80);
 
 #[test]
 fn idle_connections_are_reset_at_once() {

@@ -9,16 +9,18 @@ mod jumbo;
 mod lifecycle;
 mod lost_backends;
 mod modes;
+mod narrow;
 mod operator;
 mod reload;
 mod steering;
 mod traffic;
+mod ways;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lb_tests::lab::{Naru, Outcome, Tally, VIP, until};
+use lb_tests::lab::{Naru, Outcome, Tally, VIP, VIP6, until};
 use serde_json::Value;
 
 /// What a user is promised for a change of any kind.
@@ -26,6 +28,15 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Where the service of most cases listens; the backends listen elsewhere, so that ports are translated.
 const LISTEN: SocketAddr = SocketAddr::new(VIP, 80);
+const LISTEN6: SocketAddr = SocketAddr::new(VIP6, 80);
+
+/// `[service]` text for one listen, the backends named by their addresses.
+fn service_at(name: &str, protocol: &str, mode: &str, listen: SocketAddr, backends: &[SocketAddr]) -> String {
+    let backends: Vec<_> = backends.iter().map(SocketAddr::to_string).collect();
+    format!(
+        "[service.{name}]\nlisten = \"{listen}\"\nprotocol = {protocol:?}\nmode = {mode:?}\nbackends = {backends:?}\n\n"
+    )
+}
 
 /// `services[name]` of a status.
 fn service<'a>(status: &'a Value, name: &str) -> Result<&'a Value> {

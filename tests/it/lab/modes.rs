@@ -9,6 +9,8 @@ use super::*;
 /// Beside nginx.
 const BULK_PORT: u16 = BACKEND_PORT + 1;
 const MEBIBYTE: u64 = 1 << 20;
+/// Datagrams of two fragments and more. The answer has a name before it, and must itself be a datagram.
+const FRAGMENTED: [usize; 4] = [1500, 4000, 20_000, 65_000];
 
 #[test]
 fn nat_serves_every_protocol_and_family() {
@@ -50,7 +52,12 @@ fn serves_everything(mode: &str) {
             for tally in [single, datagrams] {
                 assert_eq!(tally.by_backend.keys().collect::<Vec<_>>(), ["b1", "b2"], "{listen}");
             }
-            // Full packets: in dsr-ipip each is too big at first, and the client must hear of it.
+            let mut flow = UdpFlow::open(&net.client, listen)?;
+            for size in FRAGMENTED {
+                // In dsr-ipip each fragment is too big at first, and the client must hear of it.
+                until(SOON, || flow.ask_with(size)).with_context(|| format!("{size} bytes to {listen}"))?;
+            }
+            // Full packets: as above.
             let bulk = Bulk {
                 up: 16 * MEBIBYTE,
                 down: 16 * MEBIBYTE,
@@ -104,13 +111,10 @@ fn everything(net: &Topology, mode: &str) -> String {
             ("6", VIP6, backend_address6),
         ] {
             let backends: Vec<_> = (0..net.backends.len())
-                .map(|index| SocketAddr::new(address(index).ip(), port).to_string())
+                .map(|index| SocketAddr::new(address(index).ip(), port))
                 .collect();
-            let listen = SocketAddr::new(listen, port).to_string();
-            text += &format!(
-                "[service.{name}{suffix}]\nlisten = {listen:?}\nprotocol = {protocol:?}\nmode = {mode:?}\n\
-                 backends = {backends:?}\n\n"
-            );
+            let listen = SocketAddr::new(listen, port);
+            text += &service_at(&format!("{name}{suffix}"), protocol, mode, listen, &backends);
         }
     }
     text

@@ -4,7 +4,6 @@ use std::fs;
 
 use lb_tests::lab::*;
 
-use super::ipv6::LISTEN6;
 use super::*;
 
 #[test]

@@ -124,10 +124,6 @@ impl Transfer {
         self.moved.load(Ordering::Relaxed)
     }
 
-    pub fn is_under_way(&self) -> bool {
-        !self.thread.is_finished()
-    }
-
     /// Waits for the end.
     pub fn finish(self) -> Result<()> {
         self.thread.join().expect("a transfer does not panic")

@@ -35,7 +35,7 @@ pub use naru::{Ended, Naru, built};
 pub use nginx::{BIG_FILE, Nginx};
 pub use poll::{until, until_true};
 pub use process::{Process, stdout};
-pub use topology::{BACKEND_PORT, Topology, VIP, VIP6, backend_address, backend_address6};
+pub use topology::{BACKEND_PORT, FAR, FAR6, Topology, VIP, VIP6, backend_address, backend_address6};
 pub use transfers::{Outcome, Transfers};
 pub use udp::{UdpEcho, UdpFlow, udp_exchange};
 pub use xdp::PassProgram;

@@ -60,6 +60,15 @@ impl Namespace {
         self.sysctl("net/ipv6/conf/all/disable_ipv6", "0")
     }
 
+    /// Routes packets of others, of both families, or no longer.
+    pub fn forward(&self, forward: bool) -> Result<()> {
+        let value = if forward { "1" } else { "0" };
+        // Nobody is told of better ways.
+        self.sysctl("net/ipv4/conf/all/send_redirects", "0")?;
+        self.sysctl("net/ipv4/ip_forward", value)?;
+        self.sysctl("net/ipv6/conf/all/forwarding", value)
+    }
+
     /// What it is in its lab: `client`, `node`, `b1` …
     pub fn role(&self) -> &str {
         &self.role

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::{Lab, Namespace, PassProgram};
+pub use ways::{FAR, FAR6};
 
 /// Where the services listen: an address of the node's `clients` interface.
 pub const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 100));

@@ -9,11 +9,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::topology::backend_addresses;
-use super::{Namespace, Tally, Topology};
+use super::{BIG_FILE, Namespace, Tally, Topology};
 
 const LOOK_UP: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
+/// What `ask` sends: a frame takes it, in all modes.
 const LARGEST: usize = 1400;
+/// A datagram at all.
+const LONGEST: usize = 1 << 16;
 
 /// Answers until it is dropped.
 pub struct UdpEcho {
@@ -59,7 +62,7 @@ impl Drop for UdpEcho {
 }
 
 fn echo(socket: &UdpSocket, name: &str, stop: &AtomicBool) {
-    let mut question = [0; 2048];
+    let mut question = vec![0; LONGEST];
     while !stop.load(Ordering::Relaxed) {
         // Timeouts, and ICMP errors about answers nobody waited for.
         let Ok((length, from)) = socket.recv_from(&mut question) else {
@@ -101,21 +104,33 @@ impl UdpFlow {
 
     /// Sends a datagram of another size each time; the name of the backend whose answer was whole.
     pub fn ask(&mut self) -> Result<String> {
+        self.ask_with(8 + self.asked * 97 % LARGEST)
+    }
+
+    /// As `ask`, of so many bytes.
+    pub fn ask_with(&mut self, size: usize) -> Result<String> {
         let mut question = self.asked.to_be_bytes().to_vec();
-        question.resize(8 + self.asked * 97 % LARGEST, b'x');
+        question.extend(BIG_FILE.iter().skip(self.asked).take(size - question.len()));
         self.asked += 1;
         self.socket.send(&question).context("send")?;
-        let mut answer = [0; 2048];
-        let length = self.socket.recv(&mut answer).context("receive")?;
-        let split = answer[..length]
-            .iter()
-            .position(|byte| *byte == b' ')
-            .context("an answer without a name")?;
-        ensure!(
-            answer[split + 1..length] == question,
-            "another answer than to what was asked"
-        );
-        Ok(String::from_utf8_lossy(&answer[..split]).into_owned())
+        let mut answer = vec![0; LONGEST];
+        loop {
+            let length = self.socket.recv(&mut answer).context("receive")?;
+            let split = answer[..length]
+                .iter()
+                .position(|byte| *byte == b' ')
+                .context("an answer without a name")?;
+            let (name, echoed) = answer[..length].split_at(split);
+            if echoed[1..] == question {
+                return Ok(String::from_utf8_lossy(name).into_owned());
+            }
+            // One that nobody waits for any more may come late.
+            let number = echoed[1..].first_chunk().map(|bytes| usize::from_be_bytes(*bytes));
+            ensure!(
+                number.is_some_and(|number| number + 1 < self.asked),
+                "another answer than to what was asked"
+            );
+        }
     }
 }
 
