@@ -14,6 +14,8 @@ use crate::wire::{Be16, Be32};
 
 /// How much of a TCP or UDP header is quoted.
 const QUOTED: usize = 8;
+/// Of an IPv6 fragment header, before that.
+const EXTENSION: usize = 8;
 /// Data offset of a TCP header without options, in its first four bits.
 const TCP_LENGTH: u16 = 0x5000;
 
@@ -95,14 +97,27 @@ pub fn write_reset<F: Frame, A: Address>(frame: &mut F, l3: usize, key: &FlowKey
     Some(())
 }
 
-/// Only a packet without options is quoted; others are dropped without a word.
+/// A packet with up to eight bytes of options or IPv6 extensions is quoted, so that a fragment is; others are dropped
+/// without a word.
 #[inline(always)]
 fn icmp_error<F: Frame, A: Address>(frame: &mut F, parsed: &Parsed<A>, kind: u16, rest: u32) -> Option<()> {
-    let (key, l3) = (&parsed.key, parsed.l3);
-    let quoted = A::HEADER + QUOTED;
-    if parsed.l4 != l3 + A::HEADER {
-        return None;
+    match parsed.l4.wrapping_sub(parsed.l3 + A::HEADER) {
+        0 => quote::<_, _, QUOTED>(frame, parsed, kind, rest),
+        EXTENSION => quote::<_, _, { EXTENSION + QUOTED }>(frame, parsed, kind, rest),
+        _ => None,
     }
+}
+
+/// `BYTES` of the packet are quoted behind its IP header.
+#[inline(always)]
+fn quote<F: Frame, A: Address, const BYTES: usize>(
+    frame: &mut F,
+    parsed: &Parsed<A>,
+    kind: u16,
+    rest: u32,
+) -> Option<()> {
+    let (key, l3) = (&parsed.key, parsed.l3);
+    let quoted = A::HEADER + BYTES;
     turn_back(frame)?;
     frame.truncate(l3 + quoted)?;
     push(frame, l3, A::HEADER + ICMP_HEADER)?;
