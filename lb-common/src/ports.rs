@@ -98,7 +98,8 @@ const LOW_COUNT: u32 = (SNAT_PORTS_LOW.1 - SNAT_PORTS_LOW.0) as u32 + 1;
 const HIGH_COUNT: u32 = (SNAT_PORTS_HIGH.1 - SNAT_PORTS_HIGH.0) as u32 + 1;
 /// Of each address.
 pub const PORTS: u32 = LOW_COUNT + HIGH_COUNT;
-/// From one try to the next. A prime, so that every port of every address is met.
+/// The unit of the way from one try to the next, each a unit longer than the one before: of equal steps those of many
+/// flows would join, as in linear probing, and fail long before all ports are used. Within 32 bits for all tries.
 const STEP: u32 = 4099;
 
 #[inline(always)]
@@ -140,6 +141,7 @@ impl Pool {
     /// The pair of the next try.
     #[inline(always)]
     fn next<A: Address>(&self, reply: &mut FlowKey<A>, backend: &Backend, start: u32, tried: u32) -> bool {
-        self.put(reply, backend, start % self.pairs + (tried + 1) * STEP)
+        let way = (tried + 1) * (tried + 2) / 2 * STEP;
+        self.put(reply, backend, start % self.pairs + way)
     }
 }
