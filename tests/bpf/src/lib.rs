@@ -37,6 +37,24 @@ pub struct Stream {
     pub ifindex: u32,
 }
 
+/// A frame of the `flood` is written anew up to here: Ethernet, IPv4 and TCP headers without options, and two bytes.
+pub const SYN_WORDS: usize = 14;
+
+/// Value of `FLOOD`: the SYNs that the `flood` sends, each from another client that does not exist.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Flood {
+    /// As `Stream::header`.
+    pub header: [u32; SYN_WORDS],
+    /// As in `Stream`.
+    pub ip_sum: u32,
+    pub tcp_sum: u32,
+    /// Of 65,536 addresses.
+    pub first_source: u32,
+    /// The interface the frames leave through.
+    pub ifindex: u32,
+}
+
 /// Value of `SUNK`, one for each CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,20 +71,55 @@ impl Stream {
     /// The first bytes of a frame of this flow.
     #[inline(always)]
     pub const fn header_of(&self, flow: u32) -> [u32; HEADER_WORDS] {
-        let address = (self.first_source + flow / PORTS_PER_SOURCE).to_be();
-        let port = ((FIRST_PORT + flow % PORTS_PER_SOURCE) as u16).to_be() as u32;
-        let (low, high) = (address & 0xffff, address >> 16);
-        let ip = checksum(self.ip_sum + low + high) as u32;
+        let port = (FIRST_PORT + flow % PORTS_PER_SOURCE) as u16;
+        let source = Source::new(self.first_source + flow / PORTS_PER_SOURCE, port);
         // RFC 768: a sum of zero travels as all ones.
-        let udp = match checksum(self.udp_sum + low + high + port) {
+        let udp = match checksum(self.udp_sum + source.sum + source.port) {
             0 => 0xffff,
             sum => sum as u32,
         };
-        let mut header = self.header;
-        header[6] |= ip | low << 16;
-        header[7] |= high;
-        header[8] |= port << 16;
+        let mut header = source.put_in(self.header, self.ip_sum);
         header[10] |= udp;
+        header
+    }
+}
+
+impl Flood {
+    /// The first bytes of the frame that a random number chooses.
+    #[inline(always)]
+    pub const fn header_of(&self, random: u32) -> [u32; SYN_WORDS] {
+        let source = Source::new(self.first_source + (random >> 16), random as u16);
+        let tcp = checksum(self.tcp_sum + source.sum + source.port) as u32;
+        let mut header = source.put_in(self.header, self.ip_sum);
+        header[12] |= tcp << 16;
+        header
+    }
+}
+
+/// Where a frame comes from, as it lies in memory.
+struct Source {
+    address: u32,
+    port: u32,
+    /// Of the address's two halves.
+    sum: u32,
+}
+
+impl Source {
+    #[inline(always)]
+    const fn new(address: u32, port: u16) -> Self {
+        let address = address.to_be();
+        Self {
+            address,
+            port: port.to_be() as u32,
+            sum: (address & 0xffff) + (address >> 16),
+        }
+    }
+
+    #[inline(always)]
+    const fn put_in<const N: usize>(&self, mut header: [u32; N], ip_sum: u32) -> [u32; N] {
+        header[6] |= checksum(ip_sum + self.sum) as u32 | self.address << 16;
+        header[7] |= self.address >> 16;
+        header[8] |= self.port << 16;
         header
     }
 }
@@ -84,6 +137,8 @@ mod pod {
     unsafe impl aya::Pod for super::Redirect {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Stream {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Flood {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Sunk {}
 }

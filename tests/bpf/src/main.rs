@@ -1,4 +1,5 @@
-//! The lab's and the bench's XDP programs: `pass`, `unpack`, `sink`, `swallow`, `returned`, `redirect`, `transmit`, `generator`; each as
+//! The lab's and the bench's XDP programs: `pass`, `unpack`, `sink`, `swallow`, `returned`, `redirect`, `transmit`, `generator`, `flood`; each as
+//! small as it can be.
 //! small as it can be.
 //!
 //! Nothing here is part of Naru: these stand around it, or beside it for comparison.
@@ -8,16 +9,18 @@
 mod bpf {
     use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
     use aya_ebpf::btf_maps::{Array, PerCpuArray};
-    use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head};
+    use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_redirect, bpf_xdp_adjust_head};
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
     use lb_common::wire::{Be16, Be32, Ether};
-    use lb_tests_bpf::{ANSWER_ME, HEADER_WORDS, Redirect, SINK_PORTS, Stream, Sunk};
+    use lb_tests_bpf::{ANSWER_ME, Flood, HEADER_WORDS, Redirect, SINK_PORTS, SYN_WORDS, Stream, Sunk};
 
     #[btf_map]
     static REDIRECT: Array<Redirect, 1> = Array::new();
     #[btf_map]
     static STREAM: Array<Stream, 1> = Array::new();
+    #[btf_map]
+    static FLOOD: Array<Flood, 1> = Array::new();
     /// Number of the flow that this CPU's generator sends next.
     #[btf_map]
     static NEXT_FLOW: PerCpuArray<u32, 1> = PerCpuArray::new();
@@ -154,6 +157,18 @@ mod bpf {
         *next = if number + 1 < stream.flows { number + 1 } else { 0 };
         write(frame, stream.header_of(number));
         leave(stream.ifindex)
+    }
+
+    /// Makes the frame it is run on a SYN of `FLOOD`.
+    #[xdp]
+    pub fn flood(context: XdpContext) -> u32 {
+        let (Some(frame), Some(flood)) = (at::<[u32; SYN_WORDS]>(&context, 0), FLOOD.get(0)) else {
+            return XDP_ABORTED;
+        };
+        // SAFETY: the helper reads nothing.
+        let random = unsafe { bpf_get_prandom_u32() };
+        write(frame, flood.header_of(random));
+        leave(flood.ifindex)
     }
 
     /// Volatile, because the compiler turns a plain copy into a call of a `memcpy` that goes byte by byte.

@@ -1,9 +1,6 @@
 //! What becomes of flows: they expire, their ports serve again, and they survive a backend's new network card.
 
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
-
 use lb_tests::lab::*;
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 
 use super::*;
 
@@ -47,16 +44,9 @@ fn a_closed_port_serves_again_at_once() {
 
 /// Asks from a port of its own and closes, in order or by a reset; who answered.
 fn from_one_port(reset: bool) -> Result<String> {
-    let stream = until(SOON, || {
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 40_000))?;
-        // The client's own kernel may still wait for the last acknowledgement of the round before.
-        connect(&socket, &LISTEN).context("connect")?;
-        Ok(TcpStream::from(socket))
-    })?;
-    sockopt::set_socket_linger(&stream, reset.then_some(Duration::ZERO))?;
-    let mut connection = Connection::on(stream)?;
+    // The client's own kernel may still wait for the last acknowledgement of the round before.
+    let mut connection = until(SOON, || Connection::open_from(40_000, LISTEN, SOON))?;
+    connection.linger(reset.then_some(Duration::ZERO))?;
     let answer = connection.who(!reset)?;
     if !reset {
         connection.end()?;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod demo;
+mod flood;
 mod flows;
 mod harness;
 mod ipv6;
@@ -11,6 +12,7 @@ mod lost_backends;
 mod modes;
 mod narrow;
 mod operator;
+mod ports;
 mod reload;
 mod steering;
 mod traffic;

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::net::sockopt;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use super::Namespace;
 
@@ -30,11 +31,27 @@ impl Connection {
         Self::on(TcpStream::connect_timeout(&target, PATIENCE).context("connect")?)
     }
 
+    /// From this port, which may have served another connection just before.
+    pub fn open_from(port: u16, target: SocketAddr, patience: Duration) -> Result<Self> {
+        let (family, any) = if target.is_ipv4() {
+            (AddressFamily::INET, IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+        } else {
+            (AddressFamily::INET6, IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+        };
+        let socket = socket(family, SocketType::STREAM, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        // It holds for connecting, too.
+        sockopt::set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
+        bind(&socket, &SocketAddr::new(any, port)).with_context(|| format!("bind port {port}"))?;
+        connect(&socket, &target).context("connect")?;
+        Self::on(TcpStream::from(socket))
+    }
+
     pub fn on(stream: TcpStream) -> Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(Self {
-            stream: BufReader::with_capacity(4096, stream),
+            stream: BufReader::with_capacity(1024, stream),
         })
     }
 
@@ -84,6 +101,11 @@ impl Connection {
         Ok(head.backend)
     }
 
+    /// With a time of zero it ends by a reset.
+    pub fn linger(&self, linger: Option<Duration>) -> Result<()> {
+        Ok(sockopt::set_socket_linger(self.stream.get_ref(), linger)?)
+    }
+
     /// Waits until the server has closed its side.
     pub fn end(mut self) -> Result<()> {
         let mut rest = Vec::new();
@@ -117,6 +139,8 @@ pub struct Tally {
     pub by_backend: BTreeMap<String, u64>,
     /// By what was wrong.
     pub errors: BTreeMap<String, u64>,
+    /// How long the longest connecting took, of those that succeeded.
+    pub slowest: Duration,
 }
 
 impl Tally {
@@ -128,6 +152,19 @@ impl Tally {
     pub fn share(&self, backend: &str) -> f64 {
         let own = self.by_backend.get(backend).copied().unwrap_or(0);
         100.0 * own as f64 / self.answers().max(1) as f64
+    }
+
+    pub fn plus(mut self, other: Self) -> Self {
+        for (sum, more) in [
+            (&mut self.by_backend, other.by_backend),
+            (&mut self.errors, other.errors),
+        ] {
+            for (name, count) in more {
+                *sum.entry(name).or_default() += count;
+            }
+        }
+        self.slowest = self.slowest.max(other.slowest);
+        self
     }
 
     pub fn add(&mut self, answer: Result<String>) {
@@ -190,16 +227,25 @@ impl Load {
     fn client(self, target: SocketAddr, shared: &Shared) {
         let mut kept = None;
         while !shared.stop.load(Ordering::Relaxed) && shared.sent.fetch_add(1, Ordering::Relaxed) < self.requests {
-            let answer = self.request(target, &mut kept);
-            shared.tally.lock().unwrap_or_else(PoisonError::into_inner).add(answer);
+            let mut connecting = Duration::ZERO;
+            let answer = self.request(target, &mut kept, &mut connecting);
+            let mut tally = shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
+            tally.add(answer);
+            tally.slowest = tally.slowest.max(connecting);
+            drop(tally);
             thread::sleep(self.pause);
         }
     }
 
-    fn request(self, target: SocketAddr, kept: &mut Option<Connection>) -> Result<String> {
+    fn request(self, target: SocketAddr, kept: &mut Option<Connection>, connecting: &mut Duration) -> Result<String> {
         let mut connection = match kept.take() {
             Some(connection) => connection,
-            None => Connection::open(target)?,
+            None => {
+                let begin = Instant::now();
+                let connection = Connection::open(target)?;
+                *connecting = begin.elapsed();
+                connection
+            }
         };
         let answer = connection.who(!self.keep_alive)?;
         *kept = self.keep_alive.then_some(connection);

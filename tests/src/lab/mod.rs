@@ -5,6 +5,8 @@
 
 mod bulk;
 mod client;
+mod crowd;
+mod flood;
 mod namespace;
 mod naru;
 mod nginx;
@@ -30,6 +32,8 @@ use anyhow::{Context as _, Result};
 
 pub use bulk::{Bulk, BulkServer, Transfer};
 pub use client::{Connection, Load, Running, Tally, get};
+pub use crowd::Crowd;
+pub use flood::SynFlood;
 pub use namespace::Namespace;
 pub use naru::{Ended, Naru, built};
 pub use nginx::{BIG_FILE, Nginx};
@@ -130,6 +134,15 @@ pub fn case<F: FnOnce(&Lab) -> Result<()>>(run: F) {
     }
     assert!(left.is_empty(), "the case left {left:?}");
     assert_eq!(before, after, "the case changed the network of the host");
+}
+
+/// A size: the usual one, or the one of `cargo xtask lab --long`.
+pub fn sized<T>(usual: T, long: T) -> T {
+    if std::env::var_os("NARU_LONG").is_some() {
+        long
+    } else {
+        usual
+    }
 }
 
 /// Without root there is no lab; says so.

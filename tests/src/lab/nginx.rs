@@ -34,16 +34,27 @@ pub struct Nginx {
 impl Nginx {
     /// Serves on these addresses and calls itself as its namespace is called; returns when it answers.
     pub fn start(lab: &Lab, namespace: &Namespace, addresses: &[SocketAddr]) -> Result<Self> {
+        Self::start_numbered(lab, namespace, addresses, 0)
+    }
+
+    /// So many of one name, which share the connections to one address.
+    pub fn several(lab: &Lab, namespace: &Namespace, address: SocketAddr, count: usize) -> Result<Vec<Self>> {
+        (0..count)
+            .map(|number| Self::start_numbered(lab, namespace, &[address], number))
+            .collect()
+    }
+
+    fn start_numbered(lab: &Lab, namespace: &Namespace, addresses: &[SocketAddr], number: usize) -> Result<Self> {
         let name = namespace.role();
         let root = lab.folder().join("www");
         if !root.exists() {
             fs::create_dir(&root)?;
             fs::write(root.join("big"), &*BIG_FILE).context("write the big file")?;
         }
-        let folder = lab.folder().join(format!("{name}-nginx"));
+        let folder = lab.folder().join(format!("{name}-nginx{number}"));
         fs::create_dir_all(&folder)?;
         let config = folder.join("nginx.conf");
-        let log = lab.folder().join(format!("{name}-nginx.log"));
+        let log = lab.folder().join(format!("{name}-nginx{number}.log"));
         fs::write(&config, text(name, addresses, &folder, &root, &log))?;
 
         let mut command = namespace.command("nginx");
@@ -79,7 +90,7 @@ fn text(name: &str, addresses: &[SocketAddr], folder: &Path, root: &Path, log: &
     let (folder, root, log) = (folder.display(), root.display(), log.display());
     let listens: Vec<String> = addresses
         .iter()
-        .map(|address| format!("listen {address} backlog=4096;"))
+        .map(|address| format!("listen {address} backlog=4096 reuseport;"))
         .collect();
     let listens = listens.join(" ");
     format!(
@@ -87,7 +98,7 @@ fn text(name: &str, addresses: &[SocketAddr], folder: &Path, root: &Path, log: &
 master_process off;
 pid {folder}/pid;
 error_log {log} warn;
-events {{ worker_connections 8192; }}
+events {{ worker_connections 16384; }}
 http {{
     access_log off;
     keepalive_requests 1000000;

@@ -1,0 +1,62 @@
+//! Source ports towards one backend: all of them are used, used again at once, and what is beyond is told.
+
+use std::ops::Range;
+
+use lb_tests::lab::*;
+
+use super::*;
+
+/// One address of ours has 36,280 ports towards a backend.
+const MOST: usize = 36_280;
+/// The client's ports: of these most are not the load balancer's to use, so others take their place.
+const MANY: Range<u16> = 20_000..56_000;
+const BEYOND: Range<u16> = 56_000..56_400;
+const FURTHER: Range<u16> = 57_000..57_400;
+const HANDS: usize = 4;
+
+#[test]
+fn one_client_fills_an_address_and_then_the_next() {
+    case(|lab| {
+        Crowd::make_room()?;
+        let net = Topology::new(lab, 1)?;
+        net.node.ip("addr add 198.18.1.2/24 dev servers")?;
+        let _nginx = Nginx::several(lab, &net.backends[0], backend_address(0), 3)?;
+        let one = service_at("web", "tcp", "nat", LISTEN, &[backend_address(0)]) + "snat = [\"198.18.1.1\"]\n";
+        let naru = Naru::run(lab, &net.node, &one)?;
+
+        let mut crowd = Crowd::default();
+        let failed = crowd.grow(&net.client, LISTEN, MANY, HANDS, SOON * 5)?;
+        assert_eq!((crowd.size(), failed), (MANY.len(), 0));
+        // Beyond: a SYN and its first repetition, each refused without an answer, and counted.
+        let failed = crowd.grow(&net.client, LISTEN, BEYOND, BEYOND.len(), SOON * 3 / 2)?;
+        let size = crowd.size();
+        assert!(size <= MOST && failed > 0, "{size} connections at once");
+        let told = number(&naru.status()?["drops"]["snat_ports_exhausted"]);
+        assert!(told >= failed as u64, "{told} drops");
+        assert!(naru.tell(&["status"])?.contains("snat_ports_exhausted"));
+
+        let before = generation(&naru)?;
+        naru.edit("[\"198.18.1.1\"]", "[\"198.18.1.1\", \"198.18.1.2\"]")?;
+        applied_after(&naru, before)?;
+        let failed = crowd.grow(&net.client, LISTEN, FURTHER, HANDS, SOON * 5)?;
+        assert_eq!((crowd.size(), failed), (size + FURTHER.len(), 0));
+        assert_clean(&crowd.ask_all(), crowd.size() as u64);
+        Ok(())
+    });
+}
+
+/// More than half as many connections as there are ports, so ports come again while the backend still waits for the end
+/// of what they served before.
+#[test]
+fn ports_of_closed_connections_serve_again_without_delay() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        net.client.sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let _naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1]))?;
+        let tally = Load::one_each(8).requests(20_000).start(&net.client, LISTEN)?.finish();
+        assert_clean(&tally, 20_000);
+        assert!(tally.slowest < Duration::from_millis(1500), "{tally:?}");
+        Ok(())
+    });
+}
