@@ -56,6 +56,9 @@ enum Task {
         /// Run them this many times, whatever fails
         #[arg(long, value_name = "N", default_value_t = 1)]
         repeat: u32,
+        /// In their full sizes, which take minutes
+        #[arg(long)]
+        long: bool,
     },
     /// Run the packet table on other kernels, in virtual machines
     Vm {
@@ -81,7 +84,7 @@ fn main() -> ExitCode {
         Task::Arch => arch::run(),
         Task::Test => test::all(),
         Task::Packet => test::packet(),
-        Task::Lab { filter, repeat } => test::lab(filter.as_deref(), repeat),
+        Task::Lab { filter, repeat, long } => test::lab(filter.as_deref(), repeat, long),
         Task::Vm { series } => vm::run(&series),
         Task::Bench { name } => bench::run(name.as_deref()),
         Task::Schema => schema::run(),

@@ -36,10 +36,11 @@ pub fn all() -> Result<()> {
 
 pub fn packet() -> Result<()> {
     prepare()?;
-    cases("packets::", &list("packets::", None)?)
+    cases("packets::", &list("packets::", None)?, false)
 }
 
-pub fn lab(filter: Option<&str>, repeat: u32) -> Result<()> {
+/// `long`: in the sizes that a case has for those who have time.
+pub fn lab(filter: Option<&str>, repeat: u32, long: bool) -> Result<()> {
     prepare()?;
     let names = list("lab::", filter)?;
     let mut failed = 0;
@@ -47,7 +48,7 @@ pub fn lab(filter: Option<&str>, repeat: u32) -> Result<()> {
         if repeat > 1 {
             println!("round {round} of {repeat}");
         }
-        failed += u32::from(cases("lab::", &names).is_err());
+        failed += u32::from(cases("lab::", &names, long).is_err());
     }
     if failed > 0 {
         bail!("lab: {failed} of {repeat} rounds failed");
@@ -84,8 +85,11 @@ fn select(listed: &str, module: &str, filter: &str) -> Vec<String> {
     chosen.map(str::to_owned).collect()
 }
 
-fn cases(module: &str, names: &[String]) -> Result<()> {
+fn cases(module: &str, names: &[String], long: bool) -> Result<()> {
     let mut test = as_root()?;
+    if long {
+        test.env("NARU_LONG", "1");
+    }
     test.args(["test", "-p", "lb-tests", "--test", "it", "--", "--exact"])
         .args(names);
     run(&mut test).with_context(|| format!("run {module}"))

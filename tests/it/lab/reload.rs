@@ -1,5 +1,8 @@
 //! Saving another configuration: applied within a second, without breaking a connection, or refused as a whole.
 
+use std::collections::BTreeSet;
+use std::fs;
+
 use lb_tests::lab::*;
 
 use super::*;
@@ -69,7 +72,7 @@ fn a_removed_backend_finishes_what_it_has() {
 }
 
 #[test]
-fn fifty_reloads_cost_nobody_an_error() {
+fn reloads_cost_nobody_an_error_and_leave_nothing() {
     case(|lab| {
         let net = Topology::new(lab, 3)?;
         let _nginx = Nginx::on_each(lab, &net)?;
@@ -80,13 +83,24 @@ fn fifty_reloads_cost_nobody_an_error() {
         let single = Load::one_each(2).start(&net.client, LISTEN)?;
         let kept = Load::keep_alive(2).start(&net.client, LISTEN)?;
 
-        for text in [&two, &all].into_iter().cycle().take(50) {
+        // What is made once and kept is there after the first two.
+        let mut held = None;
+        for (number, text) in [&two, &all].into_iter().cycle().take(sized(50, 1000)).enumerate() {
             let before = generation(&naru)?;
             // In place, so that the watcher may meet a file without its end.
             naru.save(text)?;
             naru.tell(&["reload"])?;
             assert!(generation(&naru)? > before, "naru reload does not wait");
+            if number == 1 {
+                held = Some(Held::by(&net, &naru)?);
+            }
         }
+        // A call that is just being answered is an open file, too.
+        until(SOON, || {
+            let now = Held::by(&net, &naru)?;
+            ensure!(held.as_ref() == Some(&now), "held {held:?} at first, {now:?} at last");
+            Ok(())
+        })?;
         let (single, kept) = (single.stop(), kept.stop());
         assert!(
             single.errors.is_empty() && kept.errors.is_empty(),
@@ -97,6 +111,33 @@ fn fifty_reloads_cost_nobody_an_error() {
         assert_unbroken(&outcome, 30);
         Ok(())
     });
+}
+
+/// All that keeps a map or a program in the kernel: the daemon's open files, the pins, and maps of maps and programs.
+#[derive(Debug, PartialEq)]
+struct Held {
+    files: usize,
+    pins: BTreeSet<String>,
+    slot_tables: usize,
+    stages: usize,
+}
+
+impl Held {
+    fn by(net: &Topology, naru: &Naru) -> Result<Self> {
+        let id = naru.process_id().context("naru does not run")?;
+        let pins = fs::read_dir(naru.pins())?.map(|pin| Ok(pin?.file_name().to_string_lossy().into_owned()));
+        let elements = |name: &str| -> Result<usize> {
+            let pin = naru.pins().join(name).display().to_string();
+            let dump = net.node.stdout("bpftool", &["-j", "map", "dump", "pinned", &pin])?;
+            Ok(serde_json::from_str::<Vec<Value>>(&dump)?.len())
+        };
+        Ok(Self {
+            files: fs::read_dir(format!("/proc/{id}/fd"))?.count(),
+            pins: pins.collect::<Result<_>>()?,
+            slot_tables: elements("slots")?,
+            stages: elements("stages")?,
+        })
+    }
 }
 
 #[test]

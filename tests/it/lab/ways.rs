@@ -1,5 +1,7 @@
 //! Ways change under flows: another gateway, a link that fails and returns, answers by another link.
 
+use std::time::Instant;
+
 use lb_tests::lab::*;
 
 use super::*;
@@ -87,6 +89,29 @@ fn answers_may_take_another_way_than_requests() {
             assert_clean(&tally, 100);
         }
         going.finish()
+    });
+}
+
+/// The gateway of a client is not known yet when the client's first SYN comes. That one is lost, and told; the next one,
+/// a second later, is not.
+#[test]
+fn a_cold_neighbour_costs_a_client_one_repetition() {
+    case(|lab| {
+        let mut net = Topology::new(lab, 1)?;
+        // It answers nobody's ARP. What the node knows of it, it has from its own questions.
+        net.client.sysctl("net/ipv4/conf/eth0/arp_ignore", "8")?;
+        let far = net.behind(lab, "client")?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1]))?;
+        let lost = || Ok::<_, anyhow::Error>(number(&naru.status()?["drops"]["next_hop_unknown"]));
+        assert_eq!(lost()?, 0);
+
+        let begin = Instant::now();
+        far.inside(|| Connection::open(LISTEN)?.who(true))??;
+        let took = begin.elapsed();
+        assert_eq!(lost()?, 1);
+        assert!((SOON..SOON * 2).contains(&took), "{took:?}");
+        Ok(())
     });
 }
 
