@@ -51,7 +51,7 @@ pub trait Address: Field + Copy + Default + PartialEq + Debug {
     fn envelope<F: Frame>(frame: &F, loops: &impl Loop, l3: usize) -> Result<Envelope<Self>, Reason>;
     /// The header of a packet that an ICMP error quotes, of which the end may be missing.
     fn quoted<F: Frame>(frame: &F, l3: usize) -> Option<Envelope<Self>>;
-    /// Gives the header at `l3` new addresses; what that changes of a sum over all of it.
+    /// Gives the header at `l3` new addresses; what that changes of a sum that covers header or addresses.
     fn readdress<F: Frame>(frame: &mut F, l3: usize, old: (&Self, &Self), new: (&Self, &Self)) -> Option<Delta>;
     /// Takes one from the TTL of the header at `l3`.
     fn age<F: Frame>(frame: &mut F, l3: usize, ttl: u8) -> Option<()>;

@@ -45,7 +45,9 @@ pub fn error<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: 
         TCP | UDP => find(tables, &key),
         _ => None,
     };
-    let Some(flow) = flow.filter(|_| quoted.l4 + QUOTED <= envelope.end) else {
+    // Whoever sent the packet is told about it, and nobody else.
+    let told = quoted.source.difference(&envelope.destination) == 0 && quoted.l4 + QUOTED <= envelope.end;
+    let Some(flow) = flow.filter(|_| told) else {
         return Verdict::Stop(Reason::IcmpUnknown);
     };
     settle(send_with(frame, tables, envelope.into(), &flow, |frame, new| {
@@ -62,10 +64,11 @@ fn translate<F: Frame, A: Address>(
     key: &FlowKey<A>,
     new: &Rewrite<A>,
 ) -> Option<()> {
-    // Whoever on the way reports it, the answer comes from where the client knows of. ICMPv6 covers these addresses.
-    A::age(frame, envelope.l3, envelope.ttl)?;
+    // Whoever reports the error is none of the flow, so what the entry has precomputed does not fit. ICMPv6 covers the
+    // addresses outside, too.
     let old = (&envelope.source, &envelope.destination);
     let mut outside = A::readdress(frame, envelope.l3, old, (&new.source, &new.destination))?;
+    A::age(frame, envelope.l3, envelope.ttl)?;
 
     let addresses = A::replace(Delta::NONE, &quoted.source, &new.destination);
     let addresses = A::replace(addresses, &quoted.destination, &new.source);
@@ -74,9 +77,8 @@ fn translate<F: Frame, A: Address>(
         .replace16(key.source_port.be, new.source_port.be);
     // The checksums inside cancel what they cover, so the one outside sees ports only, and what covers no checksum.
     let old = (&quoted.source, &quoted.destination);
-    outside = outside
-        .plus(ports)
-        .plus(A::readdress(frame, quoted.l3, old, (&new.destination, &new.source))?);
+    let readdressed = A::readdress(frame, quoted.l3, old, (&new.destination, &new.source))?;
+    outside = outside.plus(ports).plus(readdressed);
 
     let mut header = frame.window_mut::<QUOTED>(quoted.l4)?;
     header.write(0, new.destination_port);
