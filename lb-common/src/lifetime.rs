@@ -91,7 +91,7 @@ fn reset<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flow:
     if !flow.word.is(State::Established) || flow.word.mode() != Mode::Nat || expected() {
         move_both(tables, flow, State::Closing, RESET);
     } else {
-        flow.change(tables, |word| word.with_mark(DOUBTED));
+        change_both(tables, flow, |word| word.with_mark(DOUBTED));
     }
 }
 
@@ -134,7 +134,7 @@ fn survive<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flo
         move_both(tables, flow, State::HalfOpen, 0);
         confirm(tables, parsed, flow);
     } else if flow.word.has(DOUBTED) {
-        flow.change(tables, |word| word.without_mark(DOUBTED));
+        change_both(tables, flow, |word| word.without_mark(DOUBTED));
     }
 }
 
@@ -161,10 +161,16 @@ pub fn sever<A: Address, M: FlowMemory<A>>(memory: &M, flow: &Found<A>, now: u32
 
 #[inline(always)]
 fn move_both<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>, state: State, mark: u8) {
-    let step = |word: Word| word.without_mark(RESET).with_mark(mark).with_state(state);
-    if flow.change(tables, step)
+    change_both(tables, flow, |word| {
+        word.without_mark(RESET).with_mark(mark).with_state(state)
+    });
+}
+
+#[inline(always)]
+fn change_both<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>, step: impl Fn(Word) -> Word) {
+    if flow.change(tables, &step)
         && let Some(other) = partner(tables, flow)
     {
-        other.change(tables, step);
+        other.change(tables, &step);
     }
 }
