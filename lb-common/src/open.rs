@@ -57,7 +57,8 @@ pub fn open<F: Frame, A: Address, T: Tables + Flows<A>>(
     if is_martian(key) {
         return Err(Reason::Martian);
     }
-    if parsed.ttl <= 1 {
+    let mode = Mode::of(service.mode);
+    if parsed.ttl <= 1 && mode != Mode::DsrL2 {
         return Err(Reason::TtlExpired);
     }
     let hash = key.hash();
@@ -77,7 +78,6 @@ pub fn open<F: Frame, A: Address, T: Tables + Flows<A>>(
         protocol: key.protocol,
     };
     (opening.hash, opening.backend) = (hash, id);
-    let mode = Mode::of(service.mode);
     if mode != Mode::Nat {
         return enter_one_way(tables, opening, backend, mode);
     }
