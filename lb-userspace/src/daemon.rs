@@ -51,6 +51,8 @@ pub struct Daemon {
     sweep: Option<Sweep>,
     /// And no sweep has been told.
     ways_moved: bool,
+    /// How many sweeps are still to look after next hops.
+    passes: u8,
     /// As the last sweep was told.
     ending: BTreeMap<BackendId, Ending>,
     /// How many new flows have found no source port.
@@ -179,6 +181,10 @@ impl Daemon {
             let sweep = self.sweep.get_or_insert_with(|| Sweep::new(BTreeMap::new()));
             sweep.begin_anew(terms);
             if std::mem::take(&mut self.ways_moved) {
+                // The second time for flows that were just being opened by the older way.
+                self.passes = 2;
+            }
+            if self.passes > 0 {
                 sweep.repoint();
             }
         }
@@ -194,6 +200,9 @@ impl Daemon {
         };
         match self.kernel.flows().sweep(sweep, &self.actual, send) {
             Ok(report) => {
+                if let Some(repointed) = report.repointed {
+                    self.passes = self.passes.saturating_sub(1).max(u8::from(repointed > 0));
+                }
                 self.told.tell_severed(&self.world, &report.severed);
                 self.happened(Event::FlowCounts(report.flows));
             }

@@ -78,6 +78,7 @@ impl Daemon {
             frames,
             sweep: None,
             ways_moved: false,
+            passes: 0,
             ending: BTreeMap::new(),
             exhausted: None,
             network,

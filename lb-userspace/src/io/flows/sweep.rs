@@ -32,7 +32,8 @@ pub const SEVERED_AT_ONCE: u64 = 512;
 
 pub struct Sweep {
     terms: BTreeMap<BackendId, Terms>,
-    repoints: bool,
+    /// How many next hops were set, where that is asked for.
+    repointed: Option<u64>,
     next: usize,
     /// How many places were looked at since it began, or began anew.
     done: usize,
@@ -47,6 +48,8 @@ pub struct SweepReport {
     pub flows: BTreeMap<BackendId, u64>,
     /// Connections that were severed on the way, by backend.
     pub severed: BTreeMap<BackendId, u64>,
+    /// Next hops that were set; none where nobody asked for it.
+    pub repointed: Option<u64>,
 }
 
 /// Takes a frame and the interface that it is to leave by.
@@ -63,7 +66,7 @@ impl Sweep {
     pub fn new(terms: BTreeMap<BackendId, Terms>) -> Self {
         Self {
             terms,
-            repoints: false,
+            repointed: None,
             next: 0,
             done: 0,
             counts: vec![0; usize::from(BackendId::MAX) + 1],
@@ -80,7 +83,7 @@ impl Sweep {
 
     /// From now on each live flow also gets the next hop that its backend or client has.
     pub fn repoint(&mut self) {
-        self.repoints = true;
+        self.repointed = Some(0);
     }
 
     fn report(self) -> SweepReport {
@@ -88,6 +91,7 @@ impl Sweep {
         SweepReport {
             flows: counts.filter(|(_, count)| *count > 0).collect(),
             severed: self.severed,
+            repointed: self.repointed,
         }
     }
 }
@@ -130,8 +134,8 @@ impl<A: Address> FlowTable<A> {
         for found in self.live(slice.clone()) {
             let backend = found.word.backend();
             let terms = sweep.terms.get(&backend);
-            if sweep.repoints {
-                Self::repoint(found, &step.ways);
+            if let Some(repointed) = &mut sweep.repointed {
+                *repointed += Self::repoint(found, &step.ways);
             }
             if self.is_over(&found, now, terms) && release(self, &found) || found.word.has(TO_CLIENT) {
                 continue;
@@ -149,9 +153,11 @@ impl<A: Address> FlowTable<A> {
         slice.end
     }
 
-    fn repoint(mut found: Found<A>, ways: &Ways<'_>) {
+    fn repoint(mut found: Found<A>, ways: &Ways<'_>) -> u64 {
+        let mut set = 0;
         while let Some(wanted) = ways.moved(&found) {
             found.entry.set_next_hop(wanted);
+            set += 1;
             // Another flow may have come to live there before we wrote: then that one needs its own.
             let word = found.entry.word();
             if word.same_tenant(found.word) || !word.is_live() {
@@ -159,6 +165,7 @@ impl<A: Address> FlowTable<A> {
             }
             found.word = word;
         }
+        set
     }
 
     /// Looks at the other direction only where this one has been silent for long enough.
