@@ -70,9 +70,9 @@ fn answers_may_take_another_way_than_requests() {
         let mut going = Going::start(&net)?;
         for second in [true, false, true] {
             net.answer_by_second_link(second)?;
-            // Nothing is to come by the other one.
+            // Nothing is to come by the other one. To see that takes a while itself.
             let (link, other) = if second { ("back", "eth0") } else { ("eth0", "back") };
-            until(SOON, || {
+            until(SOON * 2, || {
                 let before = [received(&net.client, link)?, received(&net.client, other)?];
                 for _ in 0..10 {
                     going.asks()?;
