@@ -86,10 +86,10 @@ impl Daemon {
             tokio::select! {
                 biased;
                 () = stop.wanted() => break,
-                _ = reload.recv() => drop(self.reload()),
-                call = self.control.call() => self.answer(call),
+                _ = reload.recv() => drop(self.reload().await),
+                call = self.control.call() => self.answer(call).await,
                 () = self.network.changed() => self.network_changed(),
-                text = self.file.changed() => self.file_changed(text),
+                text = self.file.changed() => self.file_changed(text).await,
                 () = at(deadline) => self.happened(Event::Tick),
                 _ = sweep_timer.tick() => {
                     self.count();

@@ -22,11 +22,12 @@ use crate::io::flows::Flow;
 const FLOWS_LISTED: usize = 10_000;
 
 impl Daemon {
-    pub(super) fn answer(&mut self, call: Call) {
+    pub(super) async fn answer(&mut self, call: Call) {
         let answer = match call.request.clone() {
             Request::Status {} => document(self.status()),
             Request::Reload {} => self
                 .reload()
+                .await
                 .map(|generation| json!({ "generation": generation, "path": self.path })),
             Request::Flows { service, backend } => {
                 self.flows(service.as_deref(), backend.as_deref()).and_then(document)

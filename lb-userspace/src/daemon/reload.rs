@@ -2,26 +2,26 @@
 
 use tracing::{error, info};
 
-use super::Daemon;
 use super::start::check_interfaces;
+use super::{Daemon, now};
 use crate::core::config::{self, Parsed, Severity};
 use crate::core::world::Event;
 use crate::io::{config_file, systemd};
 
 impl Daemon {
     /// Reads the file and applies it. Ok: the generation now served; else all that is wrong.
-    pub(super) fn reload(&mut self) -> Result<u64, String> {
+    pub(super) async fn reload(&mut self) -> Result<u64, String> {
         let text = config_file::read(&self.path).map_err(|error| error.to_string());
-        self.try_text(text)
+        self.try_text(text).await
     }
 
-    pub(super) fn file_changed(&mut self, text: Result<String, String>) {
+    pub(super) async fn file_changed(&mut self, text: Result<String, String>) {
         if text != self.tried {
-            drop(self.try_text(text));
+            drop(self.try_text(text).await);
         }
     }
 
-    fn try_text(&mut self, text: Result<String, String>) -> Result<u64, String> {
+    async fn try_text(&mut self, text: Result<String, String>) -> Result<u64, String> {
         systemd::reloading();
         self.tried = text.clone();
         let path = self.path.display().to_string();
@@ -29,7 +29,7 @@ impl Daemon {
             Ok(text) => self.examine(&text),
             Err(reason) => Err(format!("cannot read {path}: {reason}")),
         };
-        self.happened(Event::Config(config));
+        self.apply(config).await;
         systemd::ready(&self.summary());
         if let Some(reason) = self.world.refused() {
             error!(path, reason, "configuration refused; keeping the previous one");
@@ -48,6 +48,18 @@ impl Daemon {
                 ))
             }
         }
+    }
+
+    /// Until the neighbours that this file is the first to name are known, what was before goes on: a new backend alone
+    /// in its service would have clients refused.
+    async fn apply(&mut self, config: Result<Parsed, String>) {
+        let before = self.world.to_resolve();
+        if self.world.handle(Event::Config(config), now()) {
+            self.wait_until(|daemon| daemon.are_known(daemon.world.to_resolve().difference(&before)))
+                .await;
+            self.act();
+        }
+        self.told.tell(&self.world);
     }
 
     fn examine(&mut self, text: &str) -> Result<Parsed, String> {

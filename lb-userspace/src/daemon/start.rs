@@ -1,6 +1,7 @@
 //! From a file's name to a daemon that serves it, or to an error with everything as it was before.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ use crate::io::control::Control;
 use crate::io::frames::Frames;
 use crate::io::{config_file, netlink, privileges};
 
-/// How long a start waits for backends to answer ARP or ND, and for the kernel to show our programs: a first flow should
-/// find its way, and a backend that is away must not hold up the others.
+/// How long a start or a reload waits for backends to answer ARP or ND, and a start for the kernel to show our programs:
+/// a first flow should find its way, and a backend that is away must not hold up the others.
 const ACQUAINTANCE: Duration = Duration::from_millis(300);
 
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +107,8 @@ impl Daemon {
         if let Some(reason) = self.world.refused() {
             bail!("{}: {reason}", self.path.display());
         }
-        self.wait_until(Self::neighbours_are_known).await;
+        self.wait_until(|daemon| daemon.are_known(daemon.world.to_resolve().iter()))
+            .await;
         self.act();
         let mut failures = self.world.failures().iter();
         let attach = failures.find(|failure| matches!(failure.action, Action::Attach(..)));
@@ -123,7 +125,7 @@ impl Daemon {
         Ok(())
     }
 
-    async fn wait_until(&mut self, satisfied: fn(&Self) -> bool) {
+    pub(super) async fn wait_until(&mut self, satisfied: impl Fn(&Self) -> bool) {
         let wait = async {
             while !satisfied(self) {
                 self.network.keep_known(self.world.to_resolve());
@@ -136,10 +138,9 @@ impl Daemon {
         let _the_rest_comes_later = timeout(ACQUAINTANCE, wait).await;
     }
 
-    fn neighbours_are_known(&self) -> bool {
+    pub(super) fn are_known<'a>(&self, mut neighbours: impl Iterator<Item = &'a (u32, IpAddr)>) -> bool {
         let network = self.world.network();
-        let known = |neighbour| network.is_some_and(|network| network.neighbours.contains_key(neighbour));
-        self.world.to_resolve().iter().all(known)
+        neighbours.all(|neighbour| network.is_some_and(|network| network.neighbours.contains_key(neighbour)))
     }
 
     /// The status is to say from the first moment which mode each interface got.
