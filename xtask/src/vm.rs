@@ -82,9 +82,9 @@ fn boot_and_judge(kernel: &Kernel, boot: &mut Command) -> Result<Vec<String>> {
     boot.args(format!("-m {MEMORY} -smp {cpus} -no-reboot -nodefaults -display none").split(' '));
     boot.arg("-serial").arg(format!("file:{}", console.display()));
     boot.arg("-kernel").arg(&kernel.image);
-    // A kernel that panics reboots at once, and that ends the machine. Mitigations only make emulation slower, and
-    // random frames take longest of all.
-    let words = "console=ttyS0 quiet panic=-1 mitigations=off NARU_FRAMES=10000";
+    // A kernel that panics reboots at once, and that ends the machine. Mitigations only make emulation slower; random
+    // and shortened frames take longest of all.
+    let words = "console=ttyS0 quiet panic=-1 mitigations=off NARU_FRAMES=10000 NARU_CUT_STEP=40";
     boot.arg("-append").arg(format!("{words} -- {MODULE}"));
     let ran = progress::step(&format!("packet table on {}", kernel.release), LIMIT, boot);
 

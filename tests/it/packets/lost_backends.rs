@@ -6,14 +6,15 @@ use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lb_common::abi::Mode;
+use lb_common::abi::{BackendId, Mode, NextHop, TCP};
 use lb_common::flow_table::{Claimed, FlowKey, FlowMemory, State, TO_CLIENT, at, claim};
 use lb_common::parse::{ACK, FIN, RST, SYN};
 use lb_common::verdict::Reason;
-use lb_common::wire::Be32;
+use lb_common::wire::{Be16, Be32, Ether};
 use lb_tests::lab::{note, skipped};
 use lb_tests::packets::{Builder, packet};
 use lb_userspace::core::endings::{Ending, Terms};
+use lb_userspace::core::kernel::KernelState;
 use lb_userspace::io::bpf::Kernel;
 use lb_userspace::io::flows::{SEVERED_AT_ONCE, Sweep};
 
@@ -38,7 +39,7 @@ cases! {
 
 /// From the usual client, in a connection: what it has sent and received so far.
 fn from_client(net: &Net) -> Builder {
-    net.syn().flags(ACK).with(|p| p.sequence = (1001, 5001))
+    net.first().flags(ACK).with(|p| p.sequence = (1001, 5001))
 }
 
 /// From its backend, likewise.
@@ -48,7 +49,7 @@ fn from_backend(net: &Net) -> Builder {
 
 /// Both sides have said what they expect.
 fn connect(net: &mut Net) {
-    net.send(&net.syn().build());
+    net.send(&net.first().build());
     net.send(&net.answer(2000).with(|p| p.sequence = (5000, 1001)).build());
     net.send(&from_client(net).build());
     assert_eq!(net.states(), ["established"]);
@@ -62,7 +63,7 @@ fn reset_of(net: &Net, packet: &Builder, sequence: u32) -> Builder {
 
 fn whoever_speaks_is_reset_at_the_number_it_expects(net: &mut Net) {
     connect(net);
-    net.lose_backends();
+    net.runner.lose_backends();
     assert_eq!(net.states(), ["reset"]);
     let received_more = from_client(net).with(|p| p.sequence.1 = 7777);
     net.answers(&received_more, &reset_of(net, &received_more, 7777), Reason::FlowReset);
@@ -78,7 +79,7 @@ fn whoever_speaks_is_reset_at_the_number_it_expects(net: &mut Net) {
 
 fn a_reset_is_not_answered(net: &mut Net) {
     connect(net);
-    net.lose_backends();
+    net.runner.lose_backends();
     for packet in [from_client(net), from_backend(net)] {
         net.drops(&packet.clone().flags(RST).build(), Reason::FlowReset);
         net.drops(&packet.flags(RST | ACK).build(), Reason::FlowReset);
@@ -87,19 +88,19 @@ fn a_reset_is_not_answered(net: &mut Net) {
 
 fn a_client_that_comes_again_begins_anew(net: &mut Net) {
     connect(net);
-    net.replace_backend(BACKEND_ID, SECOND_BACKEND_ID);
-    net.lose_backends();
-    net.send(&net.syn().build());
-    assert_eq!(net.backends(), [net.endpoint(SECOND_BACKEND)]);
+    net.replace_backend(BACKEND, SECOND_BACKEND);
+    net.runner.lose_backends();
+    net.send(&net.first().build());
+    assert_eq!(net.shares(), [(SECOND_BACKEND, 1)].into());
     assert_eq!(net.states(), ["half-open"]);
 }
 
 fn a_syn_without_answer_is_no_connection_yet(net: &mut Net) {
-    net.send(&net.syn().build());
-    net.replace_backend(BACKEND_ID, SECOND_BACKEND_ID);
-    assert_eq!(net.lose_backends(), []);
-    net.send(&net.syn().build());
-    assert_eq!(net.backends(), [net.endpoint(SECOND_BACKEND)]);
+    net.send(&net.first().build());
+    net.replace_backend(BACKEND, SECOND_BACKEND);
+    assert_eq!(net.runner.lose_backends(), []);
+    net.send(&net.first().build());
+    assert_eq!(net.shares(), [(SECOND_BACKEND, 1)].into());
     let late = net.answer(2000).with(|p| p.sequence = (5000, 1001)).flags(SYN | ACK);
     net.passes(&late.build(), Reason::NotOurs);
 }
@@ -108,7 +109,7 @@ fn what_has_been_closed_is_left_alone(net: &mut Net) {
     connect(net);
     net.send(&from_client(net).flags(FIN | ACK).build());
     net.send(&from_backend(net).flags(FIN | ACK).build());
-    assert_eq!(net.lose_backends(), []);
+    assert_eq!(net.runner.lose_backends(), []);
     assert_eq!(net.states(), ["closing"]);
     net.reaches(&from_client(net), 2000);
 }
@@ -118,20 +119,20 @@ fn a_reset_from_nowhere_hides_no_connection(net: &mut Net) {
     connect(net);
     net.send(&from_backend(net).flags(RST).build());
     assert_eq!(net.states(), ["closing"]);
-    net.lose_backends();
+    net.runner.lose_backends();
     let packet = from_client(net);
     net.answers(&packet, &reset_of(net, &packet, 5001), Reason::FlowReset);
 }
 
 fn datagrams_go_to_another_backend(net: &mut Net) {
-    let datagram = net.syn().udp();
+    let datagram = net.first().udp();
     net.send(&datagram.build());
     net.send(&net.answer(2000).udp().build());
-    net.replace_backend(BACKEND_ID, SECOND_BACKEND_ID);
-    assert_eq!(net.lose_backends(), []);
+    net.replace_backend(BACKEND, SECOND_BACKEND);
+    assert_eq!(net.runner.lose_backends(), []);
     assert!(net.states().is_empty());
     net.send(&datagram.build());
-    assert_eq!(net.backends(), [net.endpoint(SECOND_BACKEND)]);
+    assert_eq!(net.shares(), [(SECOND_BACKEND, 1)].into());
 }
 
 fn whoever_is_silent_is_reset_at_the_number_it_acknowledged(net: &mut Net) {
@@ -140,37 +141,30 @@ fn whoever_is_silent_is_reset_at_the_number_it_acknowledged(net: &mut Net) {
     let to_client = reset_of(net, &from_client(net), 5001);
     let to_backend = reset_of(net, &from_backend(net), 1500);
     let expected = [(CLIENT_SIDE, to_client.build()), (BACKEND_SIDE, to_backend.build())];
-    assert_eq!(net.lose_backends(), expected);
+    assert_eq!(net.runner.lose_backends(), expected);
     // Once is enough: whoever did not hear it is answered when it speaks.
-    assert_eq!(net.lose_backends(), []);
+    assert_eq!(net.runner.lose_backends(), []);
 }
 
 fn before_it_has_acknowledged_anything_nobody_is_reset(net: &mut Net) {
-    net.send(&net.syn().build());
+    net.send(&net.first().build());
     net.send(&net.answer(2000).with(|p| p.sequence = (5000, 1001)).build());
     let to_backend = reset_of(net, &from_backend(net), 1001);
-    assert_eq!(net.lose_backends(), [(BACKEND_SIDE, to_backend.build())]);
+    assert_eq!(net.runner.lose_backends(), [(BACKEND_SIDE, to_backend.build())]);
 }
 
 /// Those whose connections were reset come back at once, all of them.
 fn in_a_full_table_they_give_way_to_new_flows(net: &mut Net) {
-    let syn = |net: &Net, n| net.packet(&format!("198.18.0.{}:{}", 2 + n / 4000, 2000 + n % 4000), VIP);
-    let refused = (0..20_000).find(|n| {
-        let from = syn(net, *n);
-        let refused = net.send(&from.build()).reason.is_some();
-        if !refused {
-            net.establish(&from);
-        }
-        refused
-    });
-    let refused = syn(net, refused.expect("20,000 flows fit in a table for 1,024"));
+    let (_, refused) = new_flows::fill_the_table(net);
     net.drops(&refused.build(), Reason::FlowTableFull);
-    net.lose_backends();
-    net.replace_backend(BACKEND_ID, SECOND_BACKEND_ID);
+    net.runner.lose_backends();
+    net.replace_backend(BACKEND, SECOND_BACKEND);
     assert_eq!(net.send(&refused.build()).reason, None);
 }
 
 const MANY: u32 = 100_000;
+const MANYS_BACKEND: BackendId = 1;
+const LISTEN: &str = "198.18.0.100:80";
 const RESET: Terms = Terms {
     idle_timeout: Some(Duration::MAX),
     ending: Some(Ending::Reset),
@@ -188,7 +182,7 @@ fn a_hundred_thousand_connections_are_severed_in_small_steps() {
     assert!(connected > u64::from(MANY) * 99 / 100, "{connected}");
 
     let (mut all, mut longest) = (0, Duration::ZERO);
-    let mut sweep = Sweep::new([(BACKEND_ID, RESET)].into());
+    let mut sweep = Sweep::new([(MANYS_BACKEND, RESET)].into());
     let report = loop {
         let (begun, mut frames) = (Instant::now(), 0);
         let swept = kernel
@@ -207,8 +201,8 @@ fn a_hundred_thousand_connections_are_severed_in_small_steps() {
     note(&format!(
         "{connected} connections severed; the longest step took {longest:?}"
     ));
-    assert_eq!((all, report.severed[&BACKEND_ID]), (2 * connected, connected));
-    assert_eq!(report.flows[&BACKEND_ID], connected);
+    assert_eq!((all, report.severed[&MANYS_BACKEND]), (2 * connected, connected));
+    assert_eq!(report.flows[&MANYS_BACKEND], connected);
 }
 
 /// Where the backend answers the client itself, only that can be told, and by its route.
@@ -224,22 +218,22 @@ fn a_client_whose_answers_do_not_pass_here_is_reset_by_its_route() {
     }
     let mut told = Vec::new();
     let send = &mut |ifindex, frame: &[u8]| told.push((ifindex, frame.to_vec()));
-    let mut sweep = Sweep::new([(BACKEND_ID, RESET)].into());
+    let mut sweep = Sweep::new([(MANYS_BACKEND, RESET)].into());
     let report = loop {
         match kernel.flows().sweep(sweep, &state(), send) {
             Ok(report) => break report,
             Err(under_way) => sweep = under_way,
         }
     };
-    let reset = packet(VIP, FAR_CLIENT).flags(RST).macs(GATEWAY_MAC, OUR_CLIENT_MAC);
+    let reset = packet(LISTEN, FAR_CLIENT).flags(RST).macs(GATEWAY_MAC, OUR_CLIENT_MAC);
     let reset = reset.with(|p| (p.identification, p.sequence, p.window) = (0, (5001, 0), 0));
     assert_eq!(told, [(CLIENT_SIDE, reset.build())]);
-    assert_eq!(report.severed[&BACKEND_ID], 2);
+    assert_eq!(report.severed[&MANYS_BACKEND], 2);
 }
 
 fn connect_one_way(table: &impl FlowMemory<Be32>, client: &str) {
     let address = |text: &str| text.parse::<SocketAddrV4>().expect("address:port");
-    let (client, listen) = (address(client), address(VIP));
+    let (client, listen) = (address(client), address(LISTEN));
     let key = FlowKey {
         source: Be32::from(*client.ip()),
         destination: Be32::from(*listen.ip()),
@@ -251,7 +245,7 @@ fn connect_one_way(table: &impl FlowMemory<Be32>, client: &str) {
         panic!("an empty table has room");
     };
     claim.fill(table, (&key, &key), &NextHop::default(), claim.index, 1);
-    claim.publish::<Be32, _>(table, BACKEND_ID, Mode::DsrL2, 0);
+    claim.publish::<Be32, _>(table, MANYS_BACKEND, Mode::DsrL2, 0);
     establish(table, claim.index, 5001);
 }
 
@@ -292,8 +286,8 @@ fn connect_in(table: &impl FlowMemory<Be32>, client: u32) -> bool {
     };
     to_client.fill(table, (&reply, &key), &hop, to_backend.index, 1);
     to_backend.fill(table, (&key, &reply), &hop, to_client.index, 1);
-    to_client.publish::<Be32, _>(table, BACKEND_ID, Mode::Nat, TO_CLIENT);
-    to_backend.publish::<Be32, _>(table, BACKEND_ID, Mode::Nat, 0);
+    to_client.publish::<Be32, _>(table, MANYS_BACKEND, Mode::Nat, TO_CLIENT);
+    to_backend.publish::<Be32, _>(table, MANYS_BACKEND, Mode::Nat, 0);
     for claim in [to_client, to_backend] {
         establish(table, claim.index, 1 + client);
     }

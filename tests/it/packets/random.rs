@@ -29,7 +29,7 @@ impl Random {
     }
 }
 
-fn number(variable: &str, default: u64) -> u64 {
+pub fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable)
         .ok()
         .map_or(default, |text| text.parse().expect("a number"))
@@ -70,7 +70,7 @@ fn frame(random: &mut Random) -> Vec<u8> {
     let (source, destination) = if random.one_in(2) {
         (client, listen)
     } else {
-        (BACKEND.to_owned(), format!("{SNAT}:{port}"))
+        ("198.18.1.11:8080".to_owned(), format!("{SNAT}:{port}"))
     };
     let mut builder = Builder::between(family.endpoint(&source), family.endpoint(&destination));
     vary(&mut builder, random);

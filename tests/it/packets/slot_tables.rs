@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use lb_userspace::core::kernel::Action;
 
+use lb_common::abi::{Backend, Mode};
+
 use super::*;
 
 const SERVICES: u16 = 1000;
@@ -18,7 +20,7 @@ fn a_thousand_are_put_and_read_back_in_few_turns() {
     let Some(mut runner) = net::runner_of_its_own("a_thousand_are_put_and_read_back_in_few_turns") else {
         return;
     };
-    let one = state().backends[&BACKEND_ID];
+    let one = state().backends[&id(Family::Ipv4, Mode::Nat, BACKEND)];
     let ids = 100..100 + SERVICES;
     for id in ids.clone() {
         let backend = Backend { service: id, ..one };

@@ -131,6 +131,14 @@ impl Builder {
         }
     }
 
+    /// The IP header is one that begins here: of the load balancer's own.
+    pub fn with_header_of_ours(mut self) -> Self {
+        (self.ttl, self.identification, self.fragment, self.class_and_label) = (64, 0, 0x4000, 0);
+        self.options.clear();
+        self.extensions.clear();
+        self
+    }
+
     /// For what is different in one case only.
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
@@ -208,7 +216,7 @@ impl Builder {
         }
     }
 
-    pub(super) fn protocol_number(&self) -> u8 {
+    pub fn protocol_number(&self) -> u8 {
         match self.protocol {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,

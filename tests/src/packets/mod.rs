@@ -2,9 +2,11 @@
 //! expected and with what the same code decides on the host.
 
 mod builder;
+mod cut;
 mod model;
 mod runner;
 
 pub use builder::{Builder, Extension, Protocol, packet};
+pub use cut::{cut, shorten};
 pub use model::Model;
 pub use runner::{Action, Outcome, Runner};

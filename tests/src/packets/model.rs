@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use lb_common::abi::{Backend, BackendId, FragmentKey, Listen, Ports, Route, Service, ServiceId, Traffic};
-use lb_common::decide::{Tables, Verdict, decide};
+use lb_common::decide::{Tables, Verdict, decide, first};
 use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Loop};
 use lb_common::frame::Frame;
 use lb_common::open::{Opening, Scratch};
@@ -21,6 +21,8 @@ pub struct Model {
     active: RefCell<BTreeMap<BackendId, i64>>,
     turns: RefCell<BTreeMap<ServiceId, u64>>,
     fragments: RefCell<BTreeMap<FragmentKey, Ports>>,
+    /// Not set: later stages are not loaded.
+    pub stages: Cell<bool>,
     pub now: Cell<u32>,
     pub traffic: RefCell<BTreeMap<BackendId, Traffic>>,
     pub verdicts: RefCell<BTreeMap<Reason, u64>>,
@@ -38,6 +40,7 @@ impl Model {
             active: RefCell::default(),
             turns: RefCell::default(),
             fragments: RefCell::default(),
+            stages: Cell::new(true),
             now: Cell::new(1),
             traffic: RefCell::default(),
             verdicts: RefCell::default(),
@@ -45,11 +48,23 @@ impl Model {
     }
 
     pub fn run(&self, frame: &mut Vec<u8>, ingress: u32) -> Verdict {
-        let verdict = decide(&mut Bytes(frame), self, ingress);
+        let mut frame = Bytes(frame);
+        let verdict = if self.stages.get() {
+            decide(&mut frame, self, ingress)
+        } else {
+            match first(&mut frame, self) {
+                Verdict::Next(_) => Verdict::Stop(Reason::StageMissing),
+                verdict => verdict,
+            }
+        };
         if let Verdict::Stop(reason) | Verdict::Answer(reason) = verdict {
             *self.verdicts.borrow_mut().entry(reason).or_default() += 1;
         }
         verdict
+    }
+
+    pub fn new_flows(&self) -> u64 {
+        self.traffic.borrow().values().map(|traffic| traffic.new_flows).sum()
     }
 }
 

@@ -5,18 +5,22 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{Map, MapData, MapInfo, ProgramArray};
 use aya::programs::{TestRun, TestRunOptions};
 use lb_common::abi::{BackendId, Traffic};
 use lb_common::decide::Verdict;
 use lb_common::family::Address;
-use lb_common::flow_table::{FlowKey, FlowMemory, Found, TICK_SHIFT, TO_CLIENT, Word, at, find, release};
+use lb_common::flow_table::{
+    Claimed, FlowKey, FlowMemory, Found, TICK_SHIFT, TO_CLIENT, Word, at, claim, find, release,
+};
 use lb_common::lifetime::sever;
+use lb_common::stage::Stage;
 use lb_common::verdict::Reason;
 use lb_common::wire::{Be16, Be32, Ip};
 use lb_userspace::core::endings::{Ending, Terms};
 use lb_userspace::core::kernel::{Action as KernelAction, KernelState};
 use lb_userspace::io::bpf::Kernel;
-use lb_userspace::io::flows::Sweep;
+use lb_userspace::io::flows::{FlowTable, Sweep};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::builder::Builder;
@@ -81,6 +85,9 @@ impl Runner {
         empty(&flows.ipv6);
         empty::<Be32>(&self.model);
         empty::<Ip>(&self.model);
+        if !self.model.stages.get() {
+            self.restore_stages()?;
+        }
         if self.model.state != self.state {
             fill(&mut self.kernel, &self.state)?;
             self.model.state.clone_from(&self.state);
@@ -119,28 +126,89 @@ impl Runner {
     }
 
     /// Ends the flows of all backends in both tables, as a sweep does for a lost one; the frames for their peers.
-    pub fn lose_backends(&mut self) -> Result<Vec<(u32, Vec<u8>)>> {
-        let terms = |ending| {
-            let terms = Terms {
-                idle_timeout: None,
-                ending: Some(ending),
-            };
-            self.state.backends.keys().map(|id| (*id, terms)).collect()
-        };
+    pub fn lose_backends(&mut self) -> Vec<(u32, Vec<u8>)> {
         let mut frames = Vec::new();
         for ending in [Ending::Release, Ending::Reset] {
-            let mut sweep = Ok(Sweep::new(terms(ending)));
-            while let Ok(under_way) = sweep {
-                let send = &mut |ifindex, frame: &[u8]| frames.push((ifindex, frame.to_vec()));
-                sweep = match self.kernel.flows().sweep(under_way, &self.state, send) {
-                    Ok(report) => Err(report),
-                    Err(sweep) => Ok(sweep),
-                };
-            }
+            self.sweep_kernel(Some(ending), &mut |ifindex, frame| frames.push((ifindex, frame.to_vec())));
         }
         sever_all::<Be32>(&self.model);
         sever_all::<Ip>(&self.model);
-        Ok(frames)
+        frames
+    }
+
+    /// Frees the flows that were silent for too long, as the daemon does once a second; tells how many.
+    pub fn sweep(&mut self) -> usize {
+        let flows = self.kernel.flows();
+        let before = flows.iter().count();
+        self.sweep_kernel(None, &mut |_, _| ());
+        free_as(&flows.ipv4, &self.model);
+        free_as(&flows.ipv6, &self.model);
+        before - flows.iter().count()
+    }
+
+    fn sweep_kernel(&self, ending: Option<Ending>, send: &mut dyn FnMut(u32, &[u8])) {
+        let terms = Terms {
+            idle_timeout: None,
+            ending,
+        };
+        let backends = self.state.backends.keys();
+        let mut sweep = Sweep::new(backends.map(|id| (*id, terms)).collect());
+        while let Err(under_way) = self.kernel.flows().sweep(sweep, &self.state, send) {
+            sweep = under_way;
+        }
+    }
+
+    /// The flow of a client's packet is just being opened by another CPU.
+    pub fn begin_elsewhere(&mut self, of: &Builder) {
+        let flows = self.kernel.flows();
+        if of.source.is_ipv4() {
+            begin::<Be32>(&flows.ipv4, of);
+            begin::<Be32>(&self.model, of);
+        } else {
+            begin::<Ip>(&flows.ipv6, of);
+            begin::<Ip>(&self.model, of);
+        }
+    }
+
+    /// So many ticks go by in silence, for all flows.
+    pub fn pass_time(&mut self, ticks: u32) {
+        let flows = self.kernel.flows();
+        grow_older(&flows.ipv4, ticks);
+        grow_older(&flows.ipv6, ticks);
+        grow_older::<Be32>(&self.model, ticks);
+        grow_older::<Ip>(&self.model, ticks);
+    }
+
+    /// What the stages behind the first would do, nobody does until the reset.
+    pub fn remove_stages(&mut self) -> Result<()> {
+        let mut stages = self.stages()?;
+        for stage in Stage::ALL {
+            stages.clear_index(&(stage as u32))?;
+        }
+        self.model.stages.set(false);
+        Ok(())
+    }
+
+    fn restore_stages(&mut self) -> Result<()> {
+        let mut stages = self.stages()?;
+        let programs = self.kernel.programs()?;
+        for stage in Stage::ALL {
+            stages.set(stage as u32, &programs[stage.name()].fd()?, 0)?;
+        }
+        self.model.stages.set(true);
+        Ok(())
+    }
+
+    /// The table of the program here: others may be loaded.
+    fn stages(&self) -> Result<ProgramArray<MapData>> {
+        let programs = self.kernel.programs()?;
+        let maps = programs["naru"].map_ids()?.context("the maps of a program")?;
+        for id in maps {
+            if MapInfo::from_id(id)?.name_as_str() == Some("STAGES") {
+                return Ok(ProgramArray::try_from(Map::ProgramArray(MapData::from_id(id)?))?);
+            }
+        }
+        bail!("the program has no table of stages")
     }
 
     /// One frame through the program and the model, which must agree on all they did.
@@ -254,15 +322,44 @@ fn sever_all<A: Address>(memory: &impl FlowMemory<A>) {
 }
 
 fn end<A: Address>(memory: &impl FlowMemory<A>, of: &Builder) {
-    let key = FlowKey {
+    if let Some(flow) = find(memory, &key(of)) {
+        release(memory, &flow);
+    }
+}
+
+/// Frees what is free in the other table.
+fn free_as<A: Address>(other: &FlowTable<A>, memory: &impl FlowMemory<A>) {
+    for index in 0..=memory.mask() {
+        if let Some(flow) = at(memory, index)
+            && at(other, index).is_none()
+        {
+            release(memory, &flow);
+        }
+    }
+}
+
+fn begin<A: Address>(memory: &impl FlowMemory<A>, of: &Builder) {
+    let Claimed::Ours(_) = claim(memory, &key::<A>(of)) else {
+        panic!("{of:?} is of a flow that is there");
+    };
+}
+
+fn key<A: Address>(of: &Builder) -> FlowKey<A> {
+    FlowKey {
         source: A::from_ip(&of.source.into()),
         destination: A::from_ip(&of.destination.into()),
         source_port: Be16::new(of.source_port),
         destination_port: Be16::new(of.destination_port),
         protocol: of.protocol_number(),
-    };
-    if let Some(flow) = find(memory, &key) {
-        release(memory, &flow);
+    }
+}
+
+fn grow_older<A: Address>(memory: &impl FlowMemory<A>, ticks: u32) {
+    for index in 0..=memory.mask() {
+        let entry = memory.entry(index).expect("an entry for every index");
+        if entry.word().is_live() {
+            entry.touch(entry.last_seen().wrapping_sub(ticks));
+        }
     }
 }
 
@@ -292,10 +389,7 @@ fn fill(kernel: &mut Kernel, state: &KernelState) -> Result<()> {
         .backends
         .iter()
         .map(|(id, backend)| KernelAction::PutBackend(*id, *backend));
-    let slots = state
-        .slots
-        .iter()
-        .map(|(id, slots)| KernelAction::PutSlots([(*id, slots.clone())].into()));
+    let slots = [KernelAction::PutSlots(state.slots.clone())];
     let listens = state
         .listens
         .iter()
