@@ -48,7 +48,11 @@ enum Task {
     /// Run every test
     Test,
     /// Run the packet table: what the XDP program does with each kind of packet
-    Packet,
+    Packet {
+        /// Instead, compare program and host on so many random frames
+        #[arg(long, value_name = "N")]
+        random: Option<u64>,
+    },
     /// Run the lab: daemon, servers and clients on networks of their own
     Lab {
         /// Only the cases whose name contains this
@@ -83,7 +87,7 @@ fn main() -> ExitCode {
         Task::Lint => lint::run(),
         Task::Arch => arch::run(),
         Task::Test => test::all(),
-        Task::Packet => test::packet(),
+        Task::Packet { random } => test::packet(random),
         Task::Lab { filter, repeat, long } => test::lab(filter.as_deref(), repeat, long),
         Task::Vm { series } => vm::run(&series),
         Task::Bench { name } => bench::run(name.as_deref()),

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use crate::workspace;
 
 /// What a command run as root needs of the user's environment.
-const KEPT: &str = "--preserve-env=CI,NARU_LONG,RUST_BACKTRACE,RUST_LOG,PATH";
+const KEPT: &str = "--preserve-env=CI,NARU_CUT_STEP,NARU_FRAMES,NARU_LONG,NARU_SEED,RUST_BACKTRACE,RUST_LOG,PATH";
 
 pub fn is_root() -> bool {
     // The owner of one's own /proc entry is the effective user.

@@ -34,9 +34,15 @@ pub fn all() -> Result<()> {
     first.and(second)
 }
 
-pub fn packet() -> Result<()> {
+/// The table, or so many random frames.
+pub fn packet(random: Option<u64>) -> Result<()> {
     prepare()?;
-    cases("packets::", &list("packets::", None)?, false)
+    let Some(frames) = random else {
+        return cases("packets::", &list("packets::", None)?, false);
+    };
+    let mut test = as_root()?;
+    test.args(["test", "-p", "lb-tests", "--test", "it", "packets::random::"]);
+    run(test.env("NARU_FRAMES", frames.to_string()))
 }
 
 /// `long`: in the sizes that a case has for those who have time.

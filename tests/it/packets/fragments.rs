@@ -44,21 +44,7 @@ fn fragment(whole: &Builder, part: Range<usize>) -> Builder {
 
 fn numbered(whole: &Builder, part: Range<usize>, identification: u16) -> Builder {
     let segment = whole.build()[whole.l4()..].to_vec();
-    let more = u16::from(part.end < segment.len());
-    let offset = part.start as u16;
-    let number = whole.protocol_number();
-    whole.clone().with(|p| {
-        (p.protocol, p.payload) = (Protocol::Other(number), segment[part].to_vec());
-        if p.source.is_ipv4() {
-            (p.identification, p.fragment) = (identification, (more << 13) | (offset / 8));
-        } else {
-            let place = (offset | more).to_be_bytes();
-            p.extensions.push(Extension {
-                number: 44,
-                content: [place, [0; 2], identification.to_be_bytes()].concat(),
-            });
-        }
-    })
+    whole.clone().fragment_of(&segment, part, identification)
 }
 
 const PARTS: [Range<usize>; 3] = [0..24, 24..64, 64..100];

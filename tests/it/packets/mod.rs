@@ -62,7 +62,8 @@ macro_rules! shape {
     ($name:ident, $case:ident, $family:ident, $tags:expr, $protocol:ident, $mode:ident) => {
         #[test]
         fn $name() {
-            use crate::packets::net::{Family, Shape, play};
+            use crate::packets::net::{Shape, play};
+            use lb_tests::packets::world::Family;
             let shape = Shape {
                 family: Family::$family,
                 tags: $tags,
@@ -89,9 +90,8 @@ mod ports;
 mod random;
 mod slot_tables;
 mod verifier;
-mod world;
 
 use std::collections::BTreeMap;
 
-use net::{Family, Net};
-use world::*;
+use lb_tests::packets::world::*;
+use net::Net;

@@ -3,7 +3,7 @@
 //! Cases speak of IPv4 addresses; in a case of IPv6, 198.18.1.11 stands for 2001:db8:18:1::11.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use lb_common::abi::Mode;
@@ -22,30 +22,6 @@ pub struct Shape {
     pub tags: &'static [(u16, u16)],
     pub protocol: Protocol,
     pub mode: Mode,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    Ipv4,
-    Ipv6,
-}
-
-impl Family {
-    pub fn address(self, [a, b, c, d]: [u8; 4]) -> IpAddr {
-        match self {
-            Self::Ipv4 => [a, b, c, d].into(),
-            // The same digits, read as hexadecimal ones.
-            Self::Ipv6 => format!("2001:db8:{b}:{c}::{d}").parse().expect("an address"),
-        }
-    }
-
-    /// Of `address:port` in IPv4; anything of IPv6 is taken as it is.
-    pub fn endpoint(self, text: &str) -> SocketAddr {
-        match text.parse().expect("address:port") {
-            SocketAddr::V4(v4) => SocketAddr::new(self.address(v4.ip().octets()), v4.port()),
-            six => six,
-        }
-    }
 }
 
 pub struct Net {
@@ -82,12 +58,7 @@ pub fn runner_of_its_own(test: &str) -> Option<Runner> {
 /// once more, cut short.
 pub fn play(test: &str, shape: Shape, case: fn(&mut Net)) {
     let Some(runner) = runner(test) else { return };
-    let mut net = Net {
-        runner,
-        shape,
-        reached: BTreeSet::new(),
-        sent: Vec::new(),
-    };
+    let mut net = Net::new(runner, shape);
     case(&mut net);
     net.runner.check_traffic().unwrap_or_else(|error| panic!("{error:#}"));
     documentation::check(test, &net.reached);
@@ -95,6 +66,15 @@ pub fn play(test: &str, shape: Shape, case: fn(&mut Net)) {
 }
 
 impl Net {
+    pub fn new(runner: MutexGuard<'static, Runner>, shape: Shape) -> Self {
+        Self {
+            runner,
+            shape,
+            reached: BTreeSet::new(),
+            sent: Vec::new(),
+        }
+    }
+
     pub fn endpoint(&self, text: &str) -> SocketAddr {
         self.shape.family.endpoint(text)
     }

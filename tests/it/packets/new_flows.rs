@@ -2,7 +2,7 @@
 
 use lb_common::abi::Mode;
 use lb_common::verdict::Reason;
-use lb_tests::packets::{Action, Extension};
+use lb_tests::packets::{Action, Builder, Extension, Outcome};
 
 use super::*;
 
@@ -167,21 +167,7 @@ fn martians(net: &mut Net, sources: &[&str]) {
 }
 
 fn a_full_table_refuses_new_flows_and_keeps_the_old(net: &mut Net) {
-    let mut accepted = Vec::new();
-    let full = (0..20_000).any(|n| {
-        let from = net.from(&format!("198.18.0.{}:{}", 2 + n / 4000, 2000 + n % 4000));
-        let outcome = net.send(&from.build());
-        let refused = outcome.reason.is_some();
-        if refused {
-            let full = (Some(Reason::FlowTableFull), Action::Drop);
-            assert_eq!((outcome.reason, outcome.action), full);
-        } else {
-            net.establish(&from);
-            accepted.push((from, outcome));
-        }
-        refused
-    });
-    assert!(full, "20,000 flows fit in a table for 1,024");
+    let (accepted, _) = fill_the_table(net);
     assert!(
         accepted.len() > 1024,
         "only {} flows fit in a table for 1,024",
@@ -190,4 +176,21 @@ fn a_full_table_refuses_new_flows_and_keeps_the_old(net: &mut Net) {
     for (from, outcome) in accepted {
         assert_eq!(net.send(&from.build()), outcome);
     }
+}
+
+/// Establishes flows until the next one is refused: those, and that one.
+pub fn fill_the_table(net: &mut Net) -> (Vec<(Builder, Outcome)>, Builder) {
+    let mut accepted = Vec::new();
+    for n in 0..20_000 {
+        let from = net.from(&format!("198.18.0.{}:{}", 2 + n / 4000, 2000 + n % 4000));
+        let outcome = net.send(&from.build());
+        if outcome.reason.is_some() {
+            let full = (Some(Reason::FlowTableFull), Action::Drop);
+            assert_eq!((outcome.reason, outcome.action), full);
+            return (accepted, from);
+        }
+        net.establish(&from);
+        accepted.push((from, outcome));
+    }
+    panic!("20,000 flows fit in a table for 1,024");
 }

@@ -161,18 +161,22 @@ fn an_established_flow_keeps_its_port(net: &mut Net) {
 }
 
 fn when_every_port_tried_is_taken_the_flow_is_refused(net: &mut Net) {
-    let wanting = net.first();
-    // Whichever port it would get is given to another client.
+    let first = net.first();
+    let taken = take_all_ports(net, &first);
+    assert!(taken >= 1000, "refused with only {taken} ports taken");
+}
+
+/// Whichever port a first packet would get is given to another client, until there is none; tells how many.
+pub fn take_all_ports(net: &mut Net, wanting: &Builder) -> usize {
     for taken in 0..2000 {
         let outcome = net.send(&wanting.build());
         if outcome.reason.is_some() {
             let exhausted = (Some(Reason::SnatPortsExhausted), Action::Drop);
             assert_eq!((outcome.reason, outcome.action), exhausted);
-            assert!(taken >= 1000, "refused with only {taken} ports taken");
-            return;
+            return taken;
         }
-        let port = net.source_port(&wanting, &outcome);
-        net.runner.end_flow(&wanting);
+        let port = net.source_port(wanting, &outcome);
+        net.runner.end_flow(wanting);
         net.establish(&net.from(&format!("198.18.0.3:{port}")));
     }
     panic!("2,000 ports were tried for one packet");

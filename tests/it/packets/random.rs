@@ -1,33 +1,46 @@
 //! Random and mutated frames: kernel and host must agree on verdict, reason, every byte and every counter.
 //!
-//! `NARU_FRAMES` says how many; the seed of a failing run is printed and `NARU_SEED` takes it.
+//! `cargo xtask packet --random N` says how many; the seed of a failing run is printed and `NARU_SEED` takes it. In the
+//! end it says how often each reason and each way through was reached, and none may be missing.
 
-use lb_common::parse::SYN;
-use lb_tests::packets::{Builder, Extension, Protocol};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::{Instant, UNIX_EPOCH};
 
-use super::net::runner;
+use lb_common::abi::{BackendId, Mode};
+use lb_common::verdict::Reason;
+use lb_tests::lab::note;
+use lb_tests::packets::{Builder, Generator, Protocol};
+
+use super::net::{Shape, runner};
 use super::*;
 
-/// SplitMix64: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
+/// What a round of frames meets.
+#[derive(Clone, Copy)]
+enum Weather {
+    Fair,
+    /// Other CPUs are about to open some flows.
+    Crowded,
+    StagesMissing,
+    TableFull,
+    PortsTaken,
 }
+
+const ROUNDS: [Weather; 16] = {
+    let mut rounds = [Weather::Fair; 16];
+    rounds[12] = Weather::Crowded;
+    rounds[13] = Weather::StagesMissing;
+    rounds[14] = Weather::TableFull;
+    rounds[15] = Weather::PortsTaken;
+    rounds
+};
+
+/// Frames of a round, where so many are sent.
+const LONGEST_ROUND: u64 = 50_000;
+/// One in so many frames comes after some time of silence.
+const SILENCE: u64 = 2000;
+/// From so many frames on it is said how far they are.
+const WORTH_TELLING: u64 = 1_000_000;
 
 pub fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable)
@@ -37,75 +50,131 @@ pub fn number(variable: &str, default: u64) -> u64 {
 
 #[test]
 fn kernel_and_host_agree_on_random_frames() {
-    let Some(mut runner) = runner("kernel_and_host_agree_on_random_frames") else {
+    let Some(runner) = runner("kernel_and_host_agree_on_random_frames") else {
         return;
     };
-    let seed = number(
-        "NARU_SEED",
-        std::time::UNIX_EPOCH.elapsed().expect("a clock").as_nanos() as u64,
-    );
-    let mut random = Random(seed);
-    for round in 0..number("NARU_FRAMES", 40_000) {
-        if round % 5000 == 0 {
-            runner.reset().unwrap();
+    let seed = number("NARU_SEED", UNIX_EPOCH.elapsed().expect("a clock").as_nanos() as u64);
+    let frames = number("NARU_FRAMES", 40_000);
+    let length = (frames / ROUNDS.len() as u64).clamp(1, LONGEST_ROUND);
+    let mut run = Run {
+        net: Net::new(runner, shape(Family::Ipv4)),
+        generator: Generator::new(seed),
+        reached: BTreeMap::new(),
+    };
+    let start = Instant::now();
+    for (round, weather) in (0..frames.div_ceil(length)).zip(ROUNDS.iter().cycle()) {
+        run.begin(*weather);
+        for number in 0..length {
+            run.one_frame()
+                .unwrap_or_else(|error| panic!("NARU_SEED={seed}, frame {number} of round {round}: {error:#}"));
         }
-        let frame = frame(&mut random);
-        if let Err(error) = runner.send(&frame) {
-            panic!("NARU_SEED={seed}, frame {round}: {frame:02x?}\n{error:#}");
+        let counted = run.net.runner.check_traffic();
+        counted.unwrap_or_else(|error| panic!("NARU_SEED={seed}, round {round}: {error:#}"));
+        if frames >= WORTH_TELLING {
+            let done = (round + 1) * length;
+            note(&format!(
+                "random: {done} of {frames} frames, {} s",
+                start.elapsed().as_secs()
+            ));
         }
-        if round % 5000 == 4999 {
-            runner
-                .check_traffic()
-                .unwrap_or_else(|error| panic!("NARU_SEED={seed}: {error:#}"));
-        }
+    }
+    note(&run.told(seed));
+    let missing = run.missing();
+    assert!(missing.is_empty(), "NARU_SEED={seed}: never reached {missing:?}");
+}
+
+fn shape(family: Family) -> Shape {
+    Shape {
+        family,
+        tags: &[],
+        protocol: Protocol::Tcp,
+        mode: Mode::Nat,
     }
 }
 
-/// Few clients, ports and flags, so that frames meet each other's flows; then, at times, damage.
-fn frame(random: &mut Random) -> Vec<u8> {
-    let family = if random.one_in(2) { Family::Ipv4 } else { Family::Ipv6 };
-    let port = 2000 + random.below(6);
-    let client = format!("198.{}.0.{}:{port}", 18 + random.below(2), 2 + random.below(3));
-    let listen = format!("198.18.0.100:{}", 80 + random.below(4) * random.below(2));
-    let (source, destination) = if random.one_in(2) {
-        (client, listen)
-    } else {
-        ("198.18.1.11:8080".to_owned(), format!("{SNAT}:{port}"))
-    };
-    let mut builder = Builder::between(family.endpoint(&source), family.endpoint(&destination));
-    vary(&mut builder, random);
-    let mut frame = builder.build();
-    if random.one_in(4) {
-        for _ in 0..=random.below(3) {
-            let at = random.below(frame.len() as u64) as usize;
-            frame[at] ^= 1 << random.below(8);
-        }
-    }
-    if random.one_in(8) {
-        frame.truncate(14 + random.below(frame.len() as u64 - 14) as usize);
-    }
-    frame
+struct Run {
+    net: Net,
+    generator: Generator,
+    /// How often each reason, and each mode in each direction, by family.
+    reached: BTreeMap<(String, Family), u64>,
 }
 
-fn vary(builder: &mut Builder, random: &mut Random) {
-    if random.one_in(2) {
-        builder.protocol = Protocol::Udp;
+impl Run {
+    /// In the beginning there is no flow but what the weather needs.
+    fn begin(&mut self, weather: Weather) {
+        let net = &mut self.net;
+        net.reset();
+        self.generator.forget();
+        for family in [Family::Ipv4, Family::Ipv6] {
+            net.shape = shape(family);
+            match weather {
+                Weather::Fair => {}
+                Weather::StagesMissing if family == Family::Ipv4 => net.runner.remove_stages().expect("their table"),
+                Weather::StagesMissing => {}
+                Weather::Crowded => {
+                    let rival = net.from("198.18.0.9:2000");
+                    net.runner.begin_elsewhere(&rival);
+                    self.generator.haunting.push(rival);
+                }
+                Weather::TableFull => self.generator.haunting.push(new_flows::fill_the_table(net).1),
+                Weather::PortsTaken => {
+                    let wanting = net.from("198.18.0.9:2000");
+                    ports::take_all_ports(net, &wanting);
+                    self.generator.haunting.push(wanting);
+                }
+            }
+        }
     }
-    builder.flags = if random.one_in(2) {
-        SYN
+
+    fn one_frame(&mut self) -> anyhow::Result<()> {
+        let random = &mut self.generator.random;
+        if random.one_in(SILENCE) {
+            let ticks = random.below(20) as u32;
+            self.net.runner.pass_time(ticks);
+        }
+        let (packet, frame) = self.generator.frame();
+        let outcome = self.net.runner.send(&frame)?;
+        let way = match outcome.reason {
+            Some(reason) => reason.name().to_owned(),
+            None => way(self.net.runner.model.last_sent.get().expect("a packet was sent on")),
+        };
+        if outcome.reason.is_none() {
+            self.generator.saw(&packet, &outcome.frame);
+        }
+        let family = family(&packet);
+        *self.reached.entry((way, family)).or_default() += 1;
+        Ok(())
+    }
+
+    fn missing(&self) -> Vec<(String, Family)> {
+        let reasons = Reason::ALL.iter().map(|reason| reason.name().to_owned());
+        let ways = MODES.into_iter().map(|mode| way((id(Family::Ipv4, mode, 0), false)));
+        let all = reasons.chain(ways).chain([way((0, true))]);
+        let wanted = all.flat_map(|what| [Family::Ipv4, Family::Ipv6].map(|family| (what.clone(), family)));
+        wanted.filter(|what| !self.reached.contains_key(what)).collect()
+    }
+
+    fn told(&self, seed: u64) -> String {
+        let mut text = format!("random: frames by what became of them, NARU_SEED={seed}");
+        for ((what, family), count) in &self.reached {
+            write!(text, "\n  {count:>9} {family:?} {what}").expect("a string takes all");
+        }
+        text
+    }
+}
+
+const MODES: [Mode; 3] = [Mode::Nat, Mode::DsrL2, Mode::DsrIpip];
+
+/// What a packet of this backend's flow went, by the mode.
+fn way((backend, to_client): (BackendId, bool)) -> String {
+    let direction = if to_client { "client" } else { "backend" };
+    format!("sent to the {direction}, {:?}", mode_of(backend))
+}
+
+const fn family(packet: &Builder) -> Family {
+    if packet.source.is_ipv4() {
+        Family::Ipv4
     } else {
-        random.next() as u8 & 0x17
-    };
-    builder.ttl = if random.one_in(16) { random.below(3) as u8 } else { 64 };
-    let tag = |random: &mut Random| ([0x8100, 0x88a8][random.below(2) as usize], random.next() as u16);
-    builder.tags = (0..random.below(4) * random.below(2)).map(|_| tag(random)).collect();
-    builder.options = vec![1; 4 * (random.below(11) * random.below(2)) as usize];
-    let extension = |random: &mut Random| Extension {
-        number: [0, 60, 60, 43, 44][random.below(5) as usize],
-        content: vec![1; 6 + 8 * random.below(4) as usize],
-    };
-    let extensions = random.below(6) * random.below(2) * random.below(2);
-    builder.extensions = (0..extensions).map(|_| extension(random)).collect();
-    builder.payload = (0..random.below(30)).map(|_| random.next() as u8).collect();
-    builder.udp_checksum = !random.one_in(8);
+        Family::Ipv6
+    }
 }

@@ -1,6 +1,7 @@
 //! A frame from its fields, with checksums computed from scratch: the definition that the program's updates must meet.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 pub const SYN: u8 = 0x02;
 
@@ -137,6 +138,25 @@ impl Builder {
         self.options.clear();
         self.extensions.clear();
         self
+    }
+
+    /// A fragment of the packet that has `segment` behind its IP header: this part of that.
+    pub fn fragment_of(self, segment: &[u8], part: Range<usize>, identification: u16) -> Self {
+        let more = u16::from(part.end < segment.len());
+        let offset = part.start as u16;
+        let number = self.protocol_number();
+        self.with(|p| {
+            (p.protocol, p.payload) = (Protocol::Other(number), segment[part].to_vec());
+            if p.source.is_ipv4() {
+                (p.identification, p.fragment) = (identification, (more << 13) | (offset / 8));
+            } else {
+                let place = (offset | more).to_be_bytes();
+                p.extensions.push(Extension {
+                    number: 44,
+                    content: [place, [0; 2], identification.to_be_bytes()].concat(),
+                });
+            }
+        })
     }
 
     /// For what is different in one case only.

@@ -3,10 +3,13 @@
 
 mod builder;
 mod cut;
+mod generator;
 mod model;
 mod runner;
+pub mod world;
 
 pub use builder::{Builder, Extension, Protocol, packet};
 pub use cut::{cut, shorten};
+pub use generator::{Generator, Random};
 pub use model::Model;
 pub use runner::{Action, Outcome, Runner};

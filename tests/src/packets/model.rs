@@ -24,6 +24,8 @@ pub struct Model {
     /// Not set: later stages are not loaded.
     pub stages: Cell<bool>,
     pub now: Cell<u32>,
+    /// Backend and direction, true towards the client, of the last packet that was sent on.
+    pub last_sent: Cell<Option<(BackendId, bool)>>,
     pub traffic: RefCell<BTreeMap<BackendId, Traffic>>,
     pub verdicts: RefCell<BTreeMap<Reason, u64>>,
 }
@@ -42,6 +44,7 @@ impl Model {
             fragments: RefCell::default(),
             stages: Cell::new(true),
             now: Cell::new(1),
+            last_sent: Cell::default(),
             traffic: RefCell::default(),
             verdicts: RefCell::default(),
         }
@@ -214,6 +217,7 @@ impl Tables for Model {
     }
 
     fn count_packet(&self, backend: BackendId, to_client: bool, bytes: u64) {
+        self.last_sent.set(Some((backend, to_client)));
         let mut traffic = self.traffic.borrow_mut();
         traffic.entry(backend).or_default().count(to_client, bytes);
     }

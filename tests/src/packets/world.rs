@@ -1,13 +1,36 @@
 //! Who is there in the packet table: clients, services, backends, and the ways between them, as the maps hold them.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::{Algorithm, Backend, BackendId, Listen, MAX_SNAT, Mode, NextHop, Route, Service, TCP, UDP};
 use lb_common::wire::{Be16, Ether, Ip};
 use lb_userspace::core::kernel::KernelState;
 use lb_userspace::core::network::Prefix;
 
-use super::Family;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    pub fn address(self, [a, b, c, d]: [u8; 4]) -> IpAddr {
+        match self {
+            Self::Ipv4 => [a, b, c, d].into(),
+            // The same digits, read as hexadecimal ones.
+            Self::Ipv6 => format!("2001:db8:{b}:{c}::{d}").parse().expect("an address"),
+        }
+    }
+
+    /// Of `address:port` in IPv4; anything of IPv6 is taken as it is.
+    pub fn endpoint(self, text: &str) -> SocketAddr {
+        match text.parse().expect("address:port") {
+            SocketAddr::V4(v4) => SocketAddr::new(self.address(v4.ip().octets()), v4.port()),
+            six => six,
+        }
+    }
+}
 
 pub const CLIENT: &str = "198.18.0.2:2000";
 /// Beyond a gateway.
@@ -93,6 +116,10 @@ impl Kind {
 /// Of the backend that has this number in its address.
 pub const fn id(family: Family, mode: Mode, host: u8) -> BackendId {
     host as u16 + mode as u16 * 100 + family as u16 * 1000
+}
+
+pub const fn mode_of(backend: BackendId) -> Mode {
+    Mode::of((backend % 1000 / 100) as u8)
 }
 
 pub fn backend_address(host: u8) -> [u8; 4] {
