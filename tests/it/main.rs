@@ -2,5 +2,6 @@
 
 mod flow_table;
 mod lab;
+mod laws;
 mod packets;
 mod scenarios;

@@ -12,6 +12,7 @@ mod arch;
 mod bench;
 mod build;
 mod deny;
+mod fuzz;
 mod lint;
 mod packages;
 mod privileged;
@@ -53,6 +54,14 @@ enum Task {
         #[arg(long, value_name = "N")]
         random: Option<u64>,
     },
+    /// Try inputs that reach new code of the data path on the host, and check that its laws hold
+    Fuzz {
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u32,
+        /// Add what reached new code to the corpus that the tests replay
+        #[arg(long)]
+        keep: bool,
+    },
     /// Run the lab: daemon, servers and clients on networks of their own
     Lab {
         /// Only the cases whose name contains this
@@ -88,6 +97,7 @@ fn main() -> ExitCode {
         Task::Arch => arch::run(),
         Task::Test => test::all(),
         Task::Packet { random } => test::packet(random),
+        Task::Fuzz { seconds, keep } => fuzz::run(seconds, keep),
         Task::Lab { filter, repeat, long } => test::lab(filter.as_deref(), repeat, long),
         Task::Vm { series } => vm::run(&series),
         Task::Bench { name } => bench::run(name.as_deref()),

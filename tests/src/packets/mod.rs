@@ -4,6 +4,7 @@
 mod builder;
 mod cut;
 mod generator;
+pub mod laws;
 mod model;
 mod runner;
 pub mod world;

@@ -66,12 +66,36 @@ impl Model {
         verdict
     }
 
+    /// As it was made: nothing of what packets did is left.
+    pub(super) fn forget(&self) {
+        self.ipv4.iter().for_each(|entry| entry.set(FlowEntry::default()));
+        self.ipv6.iter().for_each(|entry| entry.set(FlowEntry::default()));
+        self.exhausted.iter().for_each(|tick| tick.set(0));
+        self.active.take();
+        self.turns.take();
+        self.fragments.take();
+        self.now.set(1);
+        self.last_sent.take();
+        self.traffic.take();
+        self.verdicts.take();
+    }
+
+    /// How many active flows each backend has that has any.
+    pub(super) fn active(&self) -> BTreeMap<BackendId, i64> {
+        let active = self.active.borrow();
+        active
+            .iter()
+            .filter(|(_, flows)| **flows != 0)
+            .map(|(id, flows)| (*id, *flows))
+            .collect()
+    }
+
     pub fn new_flows(&self) -> u64 {
         self.traffic.borrow().values().map(|traffic| traffic.new_flows).sum()
     }
 }
 
-struct Bytes<'a>(&'a mut Vec<u8>);
+pub(super) struct Bytes<'a>(pub &'a mut Vec<u8>);
 
 impl Frame for Bytes<'_> {
     fn holds(&self, bytes: usize) -> bool {

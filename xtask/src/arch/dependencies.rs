@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["lb-common", "lb-userspace", "lb-tests-bpf", "bpf-builder"],
     ),
     ("lb-tests-bpf", &["lb-common"]),
+    ("lb-fuzz", &["lb-tests"]),
     ("xtask", &["bpf-builder"]),
 ];
 
