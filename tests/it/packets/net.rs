@@ -60,7 +60,7 @@ pub fn play(test: &str, shape: Shape, case: fn(&mut Net)) {
     let Some(runner) = runner(test) else { return };
     let mut net = Net::new(runner, shape);
     case(&mut net);
-    net.runner.check_traffic().unwrap_or_else(|error| panic!("{error:#}"));
+    net.runner.check_counters().unwrap_or_else(|error| panic!("{error:#}"));
     documentation::check(test, &net.reached);
     net.send_cut();
 }
@@ -200,7 +200,7 @@ impl Net {
             }
             self.send(&frame);
         }
-        self.runner.check_traffic().unwrap_or_else(|error| panic!("{error:#}"));
+        self.runner.check_counters().unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     #[track_caller]

@@ -39,6 +39,8 @@ const ROUNDS: [Weather; 16] = {
 const LONGEST_ROUND: u64 = 50_000;
 /// One in so many frames comes after some time of silence.
 const SILENCE: u64 = 2000;
+/// One in so many comes after all backends were lost.
+const LOSS: u64 = 400;
 /// From so many frames on it is said how far they are.
 const WORTH_TELLING: u64 = 1_000_000;
 
@@ -68,7 +70,7 @@ fn kernel_and_host_agree_on_random_frames() {
             run.one_frame()
                 .unwrap_or_else(|error| panic!("NARU_SEED={seed}, frame {number} of round {round}: {error:#}"));
         }
-        let counted = run.net.runner.check_traffic();
+        let counted = run.net.runner.check_counters();
         counted.unwrap_or_else(|error| panic!("NARU_SEED={seed}, round {round}: {error:#}"));
         if frames >= WORTH_TELLING {
             let done = (round + 1) * length;
@@ -131,6 +133,10 @@ impl Run {
         if random.one_in(SILENCE) {
             let ticks = random.below(20) as u32;
             self.net.runner.pass_time(ticks);
+        }
+        if random.one_in(LOSS) {
+            self.net.runner.sweep();
+            self.net.runner.lose_backends();
         }
         let (packet, frame) = self.generator.frame();
         let outcome = self.net.runner.send(&frame)?;

@@ -7,6 +7,7 @@ mod generator;
 pub mod laws;
 mod model;
 mod runner;
+mod tables;
 pub mod world;
 
 pub use builder::{Builder, Extension, Protocol, packet};

@@ -12,12 +12,13 @@ use lb_common::verdict::Reason;
 use lb_common::wire::{Be32, Ip};
 use lb_userspace::core::kernel::KernelState;
 
+#[derive(Clone)]
 pub struct Model {
     pub(super) state: KernelState,
     ipv4: Box<[Cell<FlowEntry<Be32>>]>,
     ipv6: Box<[Cell<FlowEntry<Ip>>]>,
     openings: (Cell<Opening<Be32>>, Cell<Opening<Ip>>),
-    exhausted: Box<[Cell<u32>]>,
+    pub(super) exhausted: Box<[Cell<u32>]>,
     active: RefCell<BTreeMap<BackendId, i64>>,
     turns: RefCell<BTreeMap<ServiceId, u64>>,
     fragments: RefCell<BTreeMap<FragmentKey, Ports>>,

@@ -225,15 +225,15 @@ impl Kernel {
         program(&mut self.object)
     }
 
-    /// Sums over all CPUs.
     pub fn verdicts(&self) -> Result<BTreeMap<Reason, u64>> {
-        Reason::ALL
-            .iter()
-            .map(|reason| {
-                let values = self.verdicts.get(&(*reason as u32), 0).context("read verdicts")?;
-                Ok((*reason, values.iter().sum()))
-            })
-            .collect()
+        let counted = |reason: &Reason| Ok((*reason, self.verdicts_for(*reason)?));
+        Reason::ALL.iter().map(counted).collect()
+    }
+
+    /// The sum over all CPUs.
+    pub fn verdicts_for(&self, reason: Reason) -> Result<u64> {
+        let values = self.verdicts.get(&(reason as u32), 0).context("read verdicts")?;
+        Ok(values.iter().sum())
     }
 
     pub fn traffic(&self, id: BackendId) -> Result<Traffic> {
