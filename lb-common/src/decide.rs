@@ -142,7 +142,8 @@ pub fn open<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: &
         return Verdict::Stop(Reason::StageMissing);
     };
     let flow = match open::open(frame, tables, opening, ingress) {
-        Ok(index) => flow_table::at(tables, index),
+        // Another flow may be there already.
+        Ok(index) => flow_table::look(tables, index, &opening.parsed.key),
         Err(Reason::NoBackend) => return Verdict::Next(A::ANSWER),
         Err(reason) => return Verdict::Stop(reason),
     };

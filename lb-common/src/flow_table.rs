@@ -7,6 +7,9 @@
 
 mod entry;
 mod key;
+#[cfg(test)]
+pub mod schedules;
+pub mod upkeep;
 mod word;
 
 use crate::abi::{BackendId, Mode, NextHop};
@@ -119,8 +122,9 @@ pub fn find<A: Address, M: FlowMemory<A>>(memory: &M, key: &FlowKey<A>) -> Optio
     look(memory, at, key)
 }
 
+/// The entry of `key`, where it is at `index`.
 #[inline(always)]
-fn look<A: Address, M: FlowMemory<A>>(memory: &M, index: u32, key: &FlowKey<A>) -> Option<Found<A>> {
+pub fn look<A: Address, M: FlowMemory<A>>(memory: &M, index: u32, key: &FlowKey<A>) -> Option<Found<A>> {
     let entry = memory.entry(index)?;
     let word = entry.word();
     let found = word.is_live() && word.protocol() == key.protocol && entry.matches(key);
@@ -270,30 +274,42 @@ pub fn at<A: Address, M: FlowMemory<A>>(memory: &M, index: u32) -> Option<Found<
     word.is_live().then_some(Found { entry, word, index })
 }
 
-/// The other direction of a live flow, if it is live and names this one.
+/// The other direction of a flow, while both are live.
 #[inline(always)]
 pub fn partner<A: Address, M: FlowMemory<A>>(memory: &M, of: &Found<A>) -> Option<Found<A>> {
     let index = of.entry.partner() & memory.mask();
     let entry = memory.entry(index)?;
     let word = entry.word();
-    (word.is_live() && entry.partner() == of.index && word.has(TO_CLIENT) != of.word.has(TO_CLIENT)).then_some(Found {
-        entry,
-        word,
-        index,
-    })
+    let names_it = word.is_live() && entry.partner() == of.index && word.has(TO_CLIENT) != of.word.has(TO_CLIENT);
+    // INVARIANT: the flow was still there after all that was read, else this is the partner of whoever came after it.
+    (names_it && of.entry.word().same_tenant(of.word)).then_some(Found { entry, word, index })
 }
 
-/// Frees both directions. False where this direction changed since it was found; then nothing is freed.
+/// Frees both directions. False where the flow has changed since it was found; then nothing is freed.
 #[inline(always)]
 pub fn release<A: Address, M: FlowMemory<A>>(memory: &M, flow: &Found<A>) -> bool {
-    let other = partner(memory, flow);
-    if !swap(memory, &flow.entry, flow.word, Word::free(flow.word.serial())) {
+    // The direction towards the backend goes first. By it the flow goes on to another state, so it tells whether that has
+    // happened meanwhile; and as long as packets leave by it, the other one keeps the port from others.
+    let (first, second) = match partner(memory, flow) {
+        Some(other) if flow.word.has(TO_CLIENT) => (other, Some(*flow)),
+        // Its flow is just being opened.
+        None if flow.word.has(TO_CLIENT) => return false,
+        other => (*flow, other),
+    };
+    let unchanged = first.word.state_byte() == flow.word.state_byte();
+    if !unchanged || !free(memory, &first) {
         return false;
     }
-    if let Some(other) = other {
-        other.change(memory, |word| Word::free(word.serial()));
+    if let Some(second) = second {
+        second.change(memory, |word| Word::free(word.serial()));
     }
     true
+}
+
+/// Frees this direction alone. False where it changed since it was found.
+#[inline(always)]
+fn free<A: Address, M: FlowMemory<A>>(memory: &M, found: &Found<A>) -> bool {
+    swap(memory, &found.entry, found.word, Word::free(found.word.serial()))
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub fn follow<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, 
     }
     if parsed.key.protocol != TCP {
         if flow.word.has(TO_CLIENT) || flow.word.mode() != Mode::Nat {
-            move_both(tables, flow, State::Established, 0);
+            move_both(tables, flow, Word::confirmed);
         }
         return Course::Goes;
     }
@@ -89,9 +89,9 @@ fn reset<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flow:
     };
     // Before both sides have spoken there is no number to go by, and nothing to lose; nor where one side is not heard.
     if !flow.word.is(State::Established) || flow.word.mode() != Mode::Nat || expected() {
-        move_both(tables, flow, State::Closing, RESET);
+        move_both(tables, flow, Word::reset);
     } else {
-        change_both(tables, flow, |word| word.with_mark(DOUBTED));
+        move_both(tables, flow, |word| word.with_mark(DOUBTED));
     }
 }
 
@@ -101,12 +101,12 @@ fn end<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>) {
     flow.change(tables, |word| word.with_mark(FIN_SEEN));
     if flow.word.mode() != Mode::Nat {
         // The backend's FIN goes another way. What the client still acknowledges keeps the flow.
-        move_both(tables, flow, State::Closing, 0);
+        move_both(tables, flow, Word::ended);
         return;
     }
     // Looked at after our own mark is there for all to see: of two sides that end at once, one sees both.
     if partner(tables, flow).is_some_and(|other| other.word.has(FIN_SEEN)) {
-        move_both(tables, flow, State::Closing, 0);
+        move_both(tables, flow, Word::ended);
     }
 }
 
@@ -122,7 +122,7 @@ fn confirm<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flo
     if flow.word.has(TO_CLIENT) {
         flow.change(tables, |word| word.with_mark(ANSWERED));
     } else if parsed.tcp_flags & SYN == 0 && answered() {
-        move_both(tables, flow, State::Established, 0);
+        move_both(tables, flow, Word::confirmed);
     }
 }
 
@@ -131,10 +131,10 @@ fn confirm<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flo
 fn survive<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flow: &Found<A>) {
     if flow.word.has(RESET) {
         // What it was before is seen from who had spoken, so that a RST does not help a SYN without a client behind it.
-        move_both(tables, flow, State::HalfOpen, 0);
+        move_both(tables, flow, Word::revived);
         confirm(tables, parsed, flow);
     } else if flow.word.has(DOUBTED) {
-        change_both(tables, flow, |word| word.without_mark(DOUBTED));
+        move_both(tables, flow, |word| word.without_mark(DOUBTED));
     }
 }
 
@@ -150,7 +150,7 @@ pub fn sever<A: Address, M: FlowMemory<A>>(memory: &M, flow: &Found<A>, now: u32
         return false;
     }
     let severed = |found: &Found<A>| {
-        let changed = found.change(memory, |word| word.with_state(State::Severed));
+        let changed = found.change(memory, Word::severed);
         // From now on no packet does: it goes when this has become old.
         found.entry.touch(now);
         changed
@@ -160,14 +160,7 @@ pub fn sever<A: Address, M: FlowMemory<A>>(memory: &M, flow: &Found<A>, now: u32
 }
 
 #[inline(always)]
-fn move_both<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>, state: State, mark: u8) {
-    change_both(tables, flow, |word| {
-        word.without_mark(RESET).with_mark(mark).with_state(state)
-    });
-}
-
-#[inline(always)]
-fn change_both<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>, step: impl Fn(Word) -> Word) {
+fn move_both<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>, step: impl Fn(Word) -> Word) {
     if flow.change(tables, &step)
         && let Some(other) = partner(tables, flow)
     {

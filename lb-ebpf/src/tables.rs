@@ -11,10 +11,10 @@ use lb_common::abi::{
     Backend, BackendId, FLOW_FLAGS, FragmentKey, Listen, MAX_BACKENDS, MAX_FRAGMENTED, MAX_LISTENS, MAX_ROUTES,
     MAX_SERVICES, MAX_SLOT_CELLS, Ports, Route, SLOT_COUNT_CELL, SLOT_FLAGS, Service, ServiceId, slot_cell, slot_in,
 };
-use lb_common::atomic;
 use lb_common::decide::Tables;
 use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Loop, TICK_SHIFT};
 use lb_common::open::{Opening, Scratch};
+use lb_common::shared;
 use lb_common::stage::Stage;
 use lb_common::wire::{Be32, Ip};
 
@@ -81,7 +81,7 @@ fn flow_mask() -> u32 {
 fn count_active(backend: BackendId, change: i64) {
     if let Some(count) = ACTIVE.get_ptr_mut(u32::from(backend)) {
         // SAFETY: an element of a map, which others change by atomics only.
-        unsafe { atomic::add(count, change as u64) };
+        unsafe { shared::add(count, change as u64) };
     }
 }
 
@@ -193,8 +193,8 @@ impl Tables for Maps {
         };
         // SAFETY: as above. Two that read the same number take the same slot, which is no harm.
         unsafe {
-            atomic::add(turn, 1);
-            atomic::load(turn)
+            shared::add(turn, 1);
+            shared::load(turn)
         }
     }
 
@@ -203,7 +203,7 @@ impl Tables for Maps {
         // SAFETY: as above.
         ACTIVE
             .get_ptr_mut(u32::from(id))
-            .map_or(0, |count| unsafe { atomic::load(count) })
+            .map_or(0, |count| unsafe { shared::load(count) })
     }
 
     #[inline(always)]

@@ -7,9 +7,9 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use super::key::FlowKey;
 use super::word::Word;
 use crate::abi::NextHop;
-use crate::atomic;
 use crate::checksum::Delta;
 use crate::family::Address;
+use crate::shared;
 use crate::wire::{Be16, Be32, Ip};
 
 /// What becomes of a packet of the flow: every value is final, nothing is looked up.
@@ -62,6 +62,21 @@ unsafe impl<A: Send> Send for Entry<A> {}
 // SAFETY: as above.
 unsafe impl<A: Sync> Sync for Entry<A> {}
 
+/// Fields other than the word may change under a reader, who finds out by the word.
+macro_rules! read {
+    ($entry:ident.$($field:ident).+) => {
+        // SAFETY: by `new`.
+        unsafe { shared::read(&raw const (*$entry.at).$($field).+) }
+    };
+}
+
+macro_rules! write {
+    ($entry:ident.$($field:ident).+, $value:expr) => {
+        // SAFETY: by `new`; whoever calls has claimed the entry.
+        unsafe { shared::write(&raw mut (*$entry.at).$($field).+, $value) }
+    };
+}
+
 impl<A: Address> Entry<A> {
     /// # Safety
     /// `at` points to an entry of a flow table that outlives this value.
@@ -71,16 +86,10 @@ impl<A: Address> Entry<A> {
     }
 
     #[inline(always)]
-    fn entry(&self) -> &FlowEntry<A> {
-        // SAFETY: by `new`. Fields other than the word may change under a reader, who finds out by the word.
-        unsafe { &*self.at }
-    }
-
-    #[inline(always)]
     pub fn word(&self) -> Word {
         compiler_fence(Ordering::AcqRel);
         // SAFETY: by `new`.
-        let word = Word(unsafe { atomic::load(&raw mut (*self.at).word) });
+        let word = Word(unsafe { shared::load(&raw mut (*self.at).word) });
         compiler_fence(Ordering::AcqRel);
         word
     }
@@ -90,72 +99,67 @@ impl<A: Address> Entry<A> {
     pub fn swap(&self, old: Word, new: Word) -> bool {
         compiler_fence(Ordering::AcqRel);
         // SAFETY: by `new`.
-        let done = unsafe { atomic::compare_exchange(&raw mut (*self.at).word, old.0, new.0) };
+        let done = unsafe { shared::compare_exchange(&raw mut (*self.at).word, old.0, new.0) };
         compiler_fence(Ordering::AcqRel);
         done
     }
 
     #[inline(always)]
     pub fn matches(&self, key: &FlowKey<A>) -> bool {
-        let entry = self.entry();
         // One expression without branches: chained comparisons become a call to memcmp.
-        let ports = (entry.source_port.be ^ key.source_port.be) | (entry.destination_port.be ^ key.destination_port.be);
-        entry.source.difference(&key.source) | entry.destination.difference(&key.destination) | ports as u32 == 0
+        let ports = (read!(self.source_port).be ^ key.source_port.be)
+            | (read!(self.destination_port).be ^ key.destination_port.be);
+        let source = read!(self.source).difference(&key.source);
+        source | read!(self.destination).difference(&key.destination) | ports as u32 == 0
     }
 
     #[inline(always)]
     pub fn key(&self, protocol: u8) -> FlowKey<A> {
-        let FlowEntry {
-            source,
-            destination,
-            source_port,
-            destination_port,
-            ..
-        } = *self.entry();
         FlowKey {
-            source,
-            destination,
-            source_port,
-            destination_port,
+            source: read!(self.source),
+            destination: read!(self.destination),
+            source_port: read!(self.source_port),
+            destination_port: read!(self.destination_port),
             protocol,
         }
     }
 
     #[inline(always)]
     pub fn rewrite(&self) -> &Rewrite<A> {
-        &self.entry().rewrite
+        // SAFETY: by `new`. As for the fields above.
+        unsafe { shared::borrow(&raw const (*self.at).rewrite) }
     }
 
     #[inline(always)]
     pub fn partner(&self) -> u32 {
-        self.entry().partner
+        read!(self.partner)
     }
 
     #[inline(always)]
     pub fn last_seen(&self) -> u32 {
-        self.entry().last_seen
+        read!(self.last_seen)
     }
 
     /// Written only when it changes, so that a busy flow's line is not dirtied by every packet.
     #[inline(always)]
     pub fn touch(&self, now: u32) {
-        if self.entry().last_seen != now {
+        if self.last_seen() != now {
             // SAFETY: by `new`; a u32 of its own, where a lost race costs one tick.
-            unsafe { (&raw mut (*self.at).last_seen).write_volatile(now) }
+            unsafe { shared::write_live(&raw mut (*self.at).last_seen, now) }
         }
     }
 
     #[inline(always)]
     pub fn acknowledged(&self) -> u32 {
-        self.entry().acknowledged
+        read!(self.acknowledged)
     }
 
     /// Written only when it changes, as by `touch`.
     #[inline(always)]
     pub fn acknowledge(&self, number: u32) {
-        if self.entry().acknowledged != number {
+        if self.acknowledged() != number {
             // SAFETY: by `new`; a u32 of its own, where a lost race leaves an older number.
-            unsafe { (&raw mut (*self.at).acknowledged).write_volatile(number) }
+            unsafe { shared::write_live(&raw mut (*self.at).acknowledged, number) }
         }
     }
 
@@ -165,24 +169,22 @@ impl<A: Address> Entry<A> {
     /// The entry is claimed, by the caller.
     #[inline(never)]
     pub(super) unsafe fn write(&self, key: &FlowKey<A>, answer: &FlowKey<A>, next_hop: &NextHop) {
-        // SAFETY: by `new`, and the caller alone writes.
-        let entry = unsafe { &mut *self.at };
-        entry.source = key.source;
-        entry.destination = key.destination;
-        entry.source_port = key.source_port;
-        entry.destination_port = key.destination_port;
-        entry.acknowledged = 0;
-        let new = &mut entry.rewrite;
-        new.source = answer.destination;
-        new.destination = answer.source;
-        new.source_port = answer.destination_port;
-        new.destination_port = answer.source_port;
-        new.next_hop = *next_hop;
+        write!(self.source, key.source);
+        write!(self.destination, key.destination);
+        write!(self.source_port, key.source_port);
+        write!(self.destination_port, key.destination_port);
+        write!(self.acknowledged, 0);
+        write!(self.rewrite.source, answer.destination);
+        write!(self.rewrite.destination, answer.source);
+        write!(self.rewrite.source_port, answer.destination_port);
+        write!(self.rewrite.destination_port, answer.source_port);
+        write!(self.rewrite.next_hop, *next_hop);
         let addresses = A::replace(Delta::NONE, &key.source, &answer.destination);
         let addresses = A::replace(addresses, &key.destination, &answer.source);
-        new.ip_delta = addresses.plus(Delta::TTL_DECREMENT).fold();
+        write!(self.rewrite.ip_delta, addresses.plus(Delta::TTL_DECREMENT).fold());
         let ports = addresses.replace16(key.source_port.be, answer.destination_port.be);
-        new.l4_delta = ports.replace16(key.destination_port.be, answer.source_port.be).fold();
+        let ports = ports.replace16(key.destination_port.be, answer.source_port.be);
+        write!(self.rewrite.l4_delta, ports.fold());
     }
 
     /// The rest of what `write` writes, for the same caller.
@@ -191,9 +193,8 @@ impl<A: Address> Entry<A> {
     /// As there.
     #[inline(always)]
     pub(super) unsafe fn write_rest(&self, partner: u32, now: u32) {
-        // SAFETY: as there.
-        let entry = unsafe { &mut *self.at };
-        (entry.partner, entry.last_seen) = (partner, now);
+        write!(self.partner, partner);
+        write!(self.last_seen, now);
     }
 
     /// Of `Mode::DsrIpip`.
@@ -202,13 +203,12 @@ impl<A: Address> Entry<A> {
     /// As `write`.
     #[inline(always)]
     pub(super) unsafe fn write_mtu(&self, mtu: u16) {
-        // SAFETY: as there.
-        unsafe { (*self.at).rewrite.l4_delta = mtu }
+        write!(self.rewrite.l4_delta, mtu);
     }
 
     /// Points a live flow at another next hop. A packet in between may leave with half of the old one.
     pub fn set_next_hop(&self, next_hop: NextHop) {
         // SAFETY: by `new`.
-        unsafe { (&raw mut (*self.at).rewrite.next_hop).write_volatile(next_hop) }
+        unsafe { shared::write_live(&raw mut (*self.at).rewrite.next_hop, next_hop) }
     }
 }

@@ -117,8 +117,54 @@ impl Word {
     }
 
     #[inline(always)]
-    pub const fn with_state(self, state: State) -> Self {
+    const fn with_state(self, state: State) -> Self {
         Self(self.0 & !0xff | state as u64)
+    }
+
+    /// Both sides have spoken. As all steps, it is taken by what the word is then: others may have taken theirs.
+    #[inline(always)]
+    pub const fn confirmed(self) -> Self {
+        if self.is(State::HalfOpen) {
+            self.with_state(State::Established)
+        } else {
+            self
+        }
+    }
+
+    /// A RST; of a flow that is over it says nothing new.
+    #[inline(always)]
+    pub const fn reset(self) -> Self {
+        if self.is(State::Closing) || self.is(State::Severed) {
+            self
+        } else {
+            self.with_mark(RESET).with_state(State::Closing)
+        }
+    }
+
+    /// The RST was not believed.
+    #[inline(always)]
+    pub const fn revived(self) -> Self {
+        if self.is(State::Closing) && self.has(RESET) {
+            self.without_mark(RESET).with_state(State::HalfOpen)
+        } else {
+            self
+        }
+    }
+
+    /// FIN from both sides: for good.
+    #[inline(always)]
+    pub const fn ended(self) -> Self {
+        if self.is(State::Severed) {
+            self
+        } else {
+            self.without_mark(RESET).with_state(State::Closing)
+        }
+    }
+
+    /// Its backend is lost: whatever its packets say, both sides are to hear it.
+    #[inline(always)]
+    pub const fn severed(self) -> Self {
+        self.with_state(State::Severed)
     }
 
     /// Still the same flow's, whatever state it went to.

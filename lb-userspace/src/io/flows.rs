@@ -8,14 +8,14 @@ mod sweep;
 mod ways;
 
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lb_common::abi::{BackendId, ENTRIES_PER_FLOW};
 use lb_common::family::Address;
-use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Found, Loop, State, TICK_SHIFT, TO_CLIENT, partner};
+use lb_common::flow_table::upkeep::{idle, live};
+use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Found, Loop, State, TICK_SHIFT, TO_CLIENT};
 use lb_common::wire::{Be16, Be32, Ip};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -106,12 +106,12 @@ impl<A: Address> FlowTable<A> {
 
     fn iter(&self) -> impl Iterator<Item = Flow> + '_ {
         let now = now();
-        self.live(0..self.length())
+        live(self, 0..self.length() as u32)
             .filter(|found| !found.word.has(TO_CLIENT))
             .filter_map(move |found| {
                 let key = found.entry.key(found.word.protocol());
                 let rewrite = *found.entry.rewrite();
-                let idle = self.idle(&found, now);
+                let idle = Duration::from_nanos(u64::from(idle(self, &found, now)) << TICK_SHIFT);
                 found.entry.word().same_tenant(found.word).then(|| Flow {
                     protocol: key.protocol,
                     client: address(key.source, key.source_port),
@@ -124,30 +124,10 @@ impl<A: Address> FlowTable<A> {
                 })
             })
     }
-
-    fn live(&self, range: Range<usize>) -> impl Iterator<Item = Found<A>> + '_ {
-        range.filter_map(|index| {
-            let entry = self.entry(index as u32)?;
-            let word = entry.word();
-            word.is_live().then_some(Found {
-                entry,
-                word,
-                index: index as u32,
-            })
-        })
-    }
-
-    /// Since the last packet in either direction.
-    fn idle(&self, found: &Found<A>, now: u32) -> Duration {
-        let own = since(found, now);
-        partner(self, found).map_or(own, |other| own.min(since(&other, now)))
-    }
 }
 
-/// Since the last packet in this direction.
-fn since<A: Address>(found: &Found<A>, now: u32) -> Duration {
-    let ticks = now.wrapping_sub(found.entry.last_seen()).cast_signed().max(0);
-    Duration::from_nanos(u64::from(ticks.cast_unsigned()) << TICK_SHIFT)
+const fn ticks(time: Duration) -> u32 {
+    (time.as_nanos() >> TICK_SHIFT) as u32
 }
 
 fn address<A: Address>(address: A, port: Be16) -> SocketAddr {

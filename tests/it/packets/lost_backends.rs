@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lb_common::abi::{BackendId, Mode, NextHop, TCP};
-use lb_common::flow_table::{Claimed, FlowKey, FlowMemory, State, TO_CLIENT, at, claim};
+use lb_common::flow_table::{Claimed, FlowKey, FlowMemory, TO_CLIENT, Word, at, claim};
 use lb_common::parse::{ACK, FIN, RST, SYN};
 use lb_common::verdict::Reason;
 use lb_common::wire::{Be16, Be32, Ether};
@@ -297,5 +297,5 @@ fn connect_in(table: &impl FlowMemory<Be32>, client: u32) -> bool {
 fn establish(table: &impl FlowMemory<Be32>, index: u32, acknowledged: u32) {
     let direction = at(table, index).expect("what was published");
     direction.entry.acknowledge(acknowledged);
-    direction.change(table, |word| word.with_state(State::Established));
+    direction.change(table, Word::confirmed);
 }

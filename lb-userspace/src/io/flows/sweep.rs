@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use lb_common::abi::{BackendId, NextHop, TCP, UDP};
 use lb_common::family::Address;
+use lb_common::flow_table::upkeep::{expire, live};
 use lb_common::flow_table::{DOUBTED, Found, State, TO_CLIENT, partner, release};
 use lb_common::lifetime::sever;
 
 use super::reset::reset_frame;
 use super::ways::Ways;
-use super::{FlowTable, FlowTables, now, since};
+use super::{FlowTable, FlowTables, now, ticks};
 use crate::core::config::{TCP_IDLE_TIMEOUT, UDP_IDLE_TIMEOUT};
 use crate::core::endings::{Ending, Terms};
 use crate::core::kernel::KernelState;
@@ -131,13 +132,16 @@ impl<A: Address> FlowTable<A> {
     /// Where the next step begins.
     fn sweep(&self, slice: Range<usize>, sweep: &mut Sweep, step: &mut Step<'_>) -> usize {
         let now = now();
-        for found in self.live(slice.clone()) {
+        for found in live(self, slice.start as u32..slice.end as u32) {
             let backend = found.word.backend();
             let terms = sweep.terms.get(&backend);
             if let Some(repointed) = &mut sweep.repointed {
-                *repointed += Self::repoint(found, &step.ways);
+                if let Some(next_hop) = step.ways.moved(&found) {
+                    found.entry.set_next_hop(next_hop);
+                    *repointed += 1;
+                }
             }
-            if self.is_over(&found, now, terms) && release(self, &found) || found.word.has(TO_CLIENT) {
+            if self.end(&found, now, terms) || found.word.has(TO_CLIENT) {
                 continue;
             }
             sweep.counts[usize::from(backend)] += 1;
@@ -153,32 +157,13 @@ impl<A: Address> FlowTable<A> {
         slice.end
     }
 
-    fn repoint(mut found: Found<A>, ways: &Ways<'_>) -> u64 {
-        let mut set = 0;
-        while let Some(wanted) = ways.moved(&found) {
-            found.entry.set_next_hop(wanted);
-            set += 1;
-            // Another flow may have come to live there before we wrote: then that one needs its own.
-            let word = found.entry.word();
-            if word.same_tenant(found.word) || !word.is_live() {
-                break;
-            }
-            found.word = word;
+    /// Frees a flow that is over; true if that was so just now.
+    fn end(&self, found: &Found<A>, now: u32, terms: Option<&Terms>) -> bool {
+        let is_released = terms.is_some_and(|terms| terms.ending == Some(Ending::Release));
+        if is_released && found.word.protocol() == UDP && !found.word.has(TO_CLIENT) {
+            return release(self, found);
         }
-        set
-    }
-
-    /// Looks at the other direction only where this one has been silent for long enough.
-    fn is_over(&self, found: &Found<A>, now: u32, terms: Option<&Terms>) -> bool {
-        if found.word.has(TO_CLIENT) {
-            // Its flow is looked at from the other side; alone it is what a lost race left.
-            return since(found, now) > CLOSING_TIMEOUT && partner(self, found).is_none();
-        }
-        if found.word.protocol() == UDP && terms.is_some_and(|terms| terms.ending == Some(Ending::Release)) {
-            return true;
-        }
-        let limit = timeout(found, terms);
-        since(found, now) > limit && self.idle(found, now) > limit
+        expire(self, found, now, ticks(timeout(found, terms)))
     }
 
     /// The client hears it by the way of the answers; where those do not pass us, by that which routes have for it.
@@ -207,7 +192,9 @@ impl<A: Address> FlowTable<A> {
 }
 
 fn timeout<A: Address>(found: &Found<A>, terms: Option<&Terms>) -> Duration {
-    if found.word.is(State::Closing) || found.word.is(State::Severed) {
+    let ended = found.word.is(State::Closing) || found.word.is(State::Severed);
+    // An entry towards the client leaves with the other one; alone it is what a lost race left.
+    if ended || found.word.has(TO_CLIENT) {
         return CLOSING_TIMEOUT;
     }
     let tcp = found.word.protocol() == TCP;

@@ -1,7 +1,10 @@
-//! What several CPUs may do to one number at once, in the kernel and on the host.
+//! Loads and stores of memory that several CPUs and the daemon use at once, in the kernel and on the host: of words, which
+//! change by atomics only, and of the fields that a word guards.
+//!
+//! Unit tests have `flow_table::schedules::shared` in this place, where another CPU may go first before each of them.
 
 #[cfg(target_arch = "bpf")]
-mod here {
+mod words {
     use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 
     /// # Safety
@@ -30,7 +33,7 @@ mod here {
 }
 
 #[cfg(not(target_arch = "bpf"))]
-mod here {
+mod words {
     use core::sync::atomic::{AtomicU64, Ordering};
 
     /// # Safety
@@ -57,4 +60,40 @@ mod here {
     }
 }
 
-pub use here::{add, compare_exchange, load};
+pub use words::{add, compare_exchange, load};
+
+/// # Safety
+/// `at` is valid and aligned.
+#[inline(always)]
+pub unsafe fn read<T: Copy>(at: *const T) -> T {
+    // SAFETY: the caller's.
+    unsafe { at.read() }
+}
+
+/// For what is read a piece at a time, when it is needed.
+///
+/// # Safety
+/// As `read`, for as long as the reference lives.
+#[inline(always)]
+pub unsafe fn borrow<'a, T: Copy>(at: *const T) -> &'a T {
+    // SAFETY: the caller's.
+    unsafe { &*at }
+}
+
+/// # Safety
+/// As `read`, and nobody else believes what is there.
+#[inline(always)]
+pub unsafe fn write<T: Copy>(at: *mut T, value: T) {
+    // SAFETY: the caller's.
+    unsafe { at.write(value) }
+}
+
+/// Of what others look at and write just now.
+///
+/// # Safety
+/// As `read`.
+#[inline(always)]
+pub unsafe fn write_live<T: Copy>(at: *mut T, value: T) {
+    // SAFETY: the caller's.
+    unsafe { at.write_volatile(value) }
+}
