@@ -23,6 +23,7 @@ cases! {
         fragments_of_an_answer_find_the_client,
     }
     dsr_ipip {
+        a_first_fragment_that_is_too_big_is_answered,
         a_later_fragment_that_is_too_big_is_dropped,
     }
     all {
@@ -144,6 +145,13 @@ fn fragments_of_an_answer_find_the_client(net: &mut Net) {
         let expected = fragment(&net.to_client(&answer, CLIENT, CLIENT_MAC), part.clone());
         net.comes_back_as(&fragment(&answer, part).build(), &expected);
     }
+}
+
+fn a_first_fragment_that_is_too_big_is_answered(net: &mut Net) {
+    let whole = net.first().with(|p| p.payload = vec![0x55; 3000]);
+    let first = fragment(&whole, 0..1480);
+    let answer = answers::too_big(net, &first);
+    net.answers(&first, &answer, Reason::TooBig);
 }
 
 /// It has no ports to quote.
