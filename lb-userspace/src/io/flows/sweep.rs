@@ -135,11 +135,11 @@ impl<A: Address> FlowTable<A> {
         for found in live(self, slice.start as u32..slice.end as u32) {
             let backend = found.word.backend();
             let terms = sweep.terms.get(&backend);
-            if let Some(repointed) = &mut sweep.repointed {
-                if let Some(next_hop) = step.ways.moved(&found) {
-                    found.entry.set_next_hop(next_hop);
-                    *repointed += 1;
-                }
+            if let Some(repointed) = &mut sweep.repointed
+                && let Some(next_hop) = step.ways.moved(&found)
+            {
+                found.entry.set_next_hop(next_hop);
+                *repointed += 1;
             }
             if self.end(&found, now, terms) || found.word.has(TO_CLIENT) {
                 continue;
