@@ -8,6 +8,7 @@ pub mod desired;
 pub mod endings;
 pub mod fingerprint;
 pub mod interfaces;
+pub mod health;
 pub mod kernel;
 pub mod members;
 pub mod network;

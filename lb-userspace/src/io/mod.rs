@@ -7,4 +7,5 @@ pub mod flows;
 pub mod frames;
 pub mod netlink;
 pub mod privileges;
+pub mod probes;
 pub mod systemd;

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys::{section, words};
-use super::shapes::{Int, List, OneOrMore, Sections, Weights};
-use super::values::{Datapoints, Endpoint, HostPort, Interface, Member, Name, Prefix, Routed, Threshold, Unicast};
+use super::shapes::{Entries, Int, List, OneOrMore, Sections, Weights};
+use super::values::{
+    Datapoints, Endpoint, HostPort, Interface, Member, Name, Prefix, Routed, Statuses, Threshold, Unicast,
+};
 
 section! {
     /// The configuration of one Naru node.
@@ -97,6 +99,40 @@ section! {
     Check {
         /// What is spoken with the backend.
         r#type (such as "\"tcp\""): CheckType,
+        /// Asks this address instead of the backend's.
+        address: Routed,
+        /// Asks this port instead of the backend's.
+        port: Int<1, 65535>,
+        /// Time between checks; without it 200ms, and 2s for exec.
+        every: Duration,
+        /// A check that takes longer has failed; without it 150ms for tcp, 500ms for databases, else 1s.
+        timeout: Duration,
+        /// A connection that takes longer has failed; without it 150ms, or the timeout if that is less.
+        connect_timeout: Duration,
+        /// Failures in a row until a backend is down; without it 3.
+        fall: Int<1, 100>,
+        /// Successes in a row until a backend that was down is up; without it 2.
+        rise: Int<1, 100>,
+        /// Method of the request; without it GET.
+        method: String,
+        /// Path that is requested; without it /.
+        path: String,
+        /// The Host header; without it the address that is asked.
+        host: String,
+        /// Further headers of the request.
+        headers: Entries<String>,
+        /// Status codes that mean up, such as 200 or "200-399", which it is without this.
+        expect: List<Statuses>,
+        /// Text that the first 64 KiB of the answer must contain.
+        body: String,
+        /// Whether TLS is spoken with the database; without it false.
+        tls: bool,
+        /// Whether the certificate must be good; without it true.
+        verify: bool,
+        /// File of the certificate authorities that are trusted (PEM); without it those of the system.
+        ca: PathBuf,
+        /// The name in the certificate; without it the host, or the address that is asked.
+        server_name: String,
         /// The role the database must have.
         role: Role,
         /// User to log in as.
@@ -105,20 +141,10 @@ section! {
         password_file: PathBuf,
         /// Database to log in to.
         database: String,
-        /// A replica further behind than this is down.
+        /// A replica further behind than this takes no new flows.
         max_lag: Duration,
-        /// Path that is requested.
-        path: String,
-        /// Status codes that mean up.
-        expect: List<Int<100, 599>>,
-        /// Time between checks.
-        every: Duration,
-        /// A check that takes longer has failed.
-        timeout: Duration,
-        /// Failures in a row until a backend is down.
-        fall: Int<1, 100>,
-        /// Successes in a row until a backend is up.
-        rise: Int<1, 100>,
+        /// The program and its arguments; exit code 0 means up.
+        command: List<String>,
     }
 }
 

@@ -1,8 +1,9 @@
 //! The configuration as the rest of the daemon sees it: whole, checked, with defaults filled in.
 //!
 //! Text in, `Config` or every error with its position out; reading the file is for `io::config_file`. The way of a
-//! text: `syntax`, `unavailable`, `file` (by `keys`, `reader`, `shapes`, `values`), `sections`, `services`.
+//! text: `syntax`, `unavailable`, `file` (by `keys`, `reader`, `shapes`, `values`), `sections`, `checks`, `services`.
 
+mod checks;
 mod diagnostic;
 mod file;
 mod keys;
@@ -25,7 +26,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use checks::{Ask, Check, Database, Http, Tls};
 pub use diagnostic::{Diagnostic, Severity, nearest};
+pub use file::Role;
 use lb_common::abi::{Algorithm, Mode};
 pub use schema::json_schema;
 pub use service::{TCP_IDLE_TIMEOUT, UDP_IDLE_TIMEOUT};
@@ -85,6 +88,8 @@ pub struct Service {
     pub snat: Vec<IpAddr>,
     pub idle_timeout: Duration,
     pub on_down: OnDown,
+    /// None: its backends are taken as up.
+    pub check: Option<Check>,
     /// In the file's order.
     pub backends: Vec<Backend>,
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::checks;
 use super::diagnostic::{Report, Span, subject, suggest};
-use super::file::{Alarm, Backend, Check, CheckType, Dns, File, Node, Service, Vrrp};
+use super::file::{Alarm, Backend, Dns, File, Node, Service, Vrrp};
 use super::reader::{At, Field};
 use super::shapes::Sections;
 use super::values::Name;
@@ -28,7 +29,7 @@ pub fn check(file: &File, report: &mut Report<'_>) {
     });
     check_vrrp_ids(file, report);
     each("check", &file.check, |who, check| {
-        check_check(who, &check.value, report)
+        checks::check_fits(who, check, report)
     });
     each("backend", &file.backend, |who, backend| {
         check_backend(who, backend, report)
@@ -161,45 +162,6 @@ fn check_vrrp_ids(file: &File, report: &mut Report<'_>) {
             report.error(&id.span, message, format!("first given at {}", report.place(&first)));
         }
     }
-}
-
-fn check_check(who: &str, check: &Check, report: &mut Report<'_>) {
-    if let (Some(every), Some(timeout)) = (check.every.value(), check.timeout.given())
-        && *every < timeout.value
-    {
-        let hint = "a timeout is at most `every`".to_owned();
-        report.error(&timeout.span, format!("{who}: timeout is longer than every"), hint);
-    }
-    let Some(kind) = check.r#type.value() else { return };
-    let http = matches!(kind, CheckType::Http | CheckType::Https);
-    let database = matches!(kind, CheckType::Postgres | CheckType::Mysql);
-    let keys = [
-        ("path", span(&check.path), http, "http and https"),
-        ("expect", span(&check.expect), http, "http and https"),
-        ("role", span(&check.role), database, "postgres and mysql"),
-        ("user", span(&check.user), database, "postgres and mysql"),
-        (
-            "password_file",
-            span(&check.password_file),
-            database,
-            "postgres and mysql",
-        ),
-        ("database", span(&check.database), database, "postgres and mysql"),
-        ("max_lag", span(&check.max_lag), database, "postgres and mysql"),
-    ];
-    for (key, span, belongs, kinds) in keys {
-        if let (Some(span), false) = (span, belongs) {
-            report.error(
-                span,
-                format!("{who}: a check of this type has no {key}"),
-                format!("it is for {kinds}"),
-            );
-        }
-    }
-}
-
-fn span<T>(field: &Field<T>) -> Option<&Span> {
-    field.given().map(|at| &at.span)
 }
 
 fn check_backend(who: &str, backend: &At<Backend>, report: &mut Report<'_>) {

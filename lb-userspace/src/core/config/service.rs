@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lb_common::abi::{self, MAX_SNAT};
 
+use super::checks;
 use super::diagnostic::{Report, Span, subject, suggest};
 use super::file::{self, Algorithm, File, Mode, OnDown, Protocol};
 use super::reader::{At, Field};
@@ -46,7 +47,7 @@ pub fn service(
     if let (Some(weights), Some(names)) = (service.weights.given(), member_names(service)) {
         check_weights(&context.who, weights, &names, report);
     }
-    build(service, &backends)
+    build(service, &backends, beside.file)
 }
 
 /// Absent is tcp; None: an error was reported.
@@ -217,7 +218,7 @@ fn family(address: IpAddr) -> &'static str {
 }
 
 /// None where something is missing, wrong or not available; that has been reported.
-fn build(service: &file::Service, members: &[Found<'_>]) -> Option<super::Service> {
+fn build(service: &file::Service, members: &[Found<'_>], file: &File) -> Option<super::Service> {
     let listens = service.listen.value()?.0.iter().map(|listen| listen.value.0);
     let weights = service.weights.value().map(by_name).unwrap_or_default();
     let backends = members.iter().map(|member| {
@@ -241,6 +242,7 @@ fn build(service: &file::Service, members: &[Found<'_>]) -> Option<super::Servic
         snat: snat.map(|snat| snat.value.0).collect(),
         idle_timeout: service.idle_timeout.value().copied().unwrap_or(idle_timeout),
         on_down: on_down(service),
+        check: checks::check_of(service, protocol, file)?,
         backends: backends.collect::<Option<_>>()?,
     })
 }

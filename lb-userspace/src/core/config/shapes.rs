@@ -117,6 +117,29 @@ impl<T: Value> Value for Sections<T> {
     }
 }
 
+/// Values by names of the writer's own.
+#[derive(Clone, Debug)]
+pub struct Entries<T>(pub Vec<(At<String>, Field<T>)>);
+
+impl<T: Value> Value for Entries<T> {
+    fn read(item: &Item<'_>, reader: &mut Reader<'_, '_>) -> Option<Self> {
+        let mut entries = Vec::new();
+        for (key, value) in reader.table(item)? {
+            let name = At {
+                value: key.get_ref().to_string(),
+                span: key.span(),
+            };
+            let value = reader.within(&name.value, |reader| Field::read(value, reader));
+            entries.push((name, value));
+        }
+        Some(Self(entries))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": T::schema(generator) })
+    }
+}
+
 impl Value for bool {
     fn read(item: &Item<'_>, reader: &mut Reader<'_, '_>) -> Option<Self> {
         let value = item.get_ref().as_bool();

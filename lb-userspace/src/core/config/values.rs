@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
 
 use super::reader::{Item, Reader, Value, Wrong};
+use super::shapes::Int;
 
 pub const NAME_PATTERN: &str = "^[A-Za-z0-9._-]{1,64}$";
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -88,6 +90,10 @@ pub struct Datapoints {
     pub of: u32,
 }
 
+/// Status codes of HTTP, from the first to the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statuses(pub RangeInclusive<u16>);
+
 /// A number an alarm compares with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Threshold(pub f64);
@@ -117,6 +123,21 @@ impl Value for Duration {
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" })
+    }
+}
+
+impl Value for Statuses {
+    fn read(item: &Item<'_>, reader: &mut Reader<'_, '_>) -> Option<Self> {
+        let DeValue::Integer(_) = item.get_ref() else {
+            return reader.parsed(item, statuses);
+        };
+        let Int(code) = Int::<100, 599>::read(item, reader)?;
+        u16::try_from(code).ok().map(|code| Self(code..=code))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let range = json_schema!({ "type": "string", "pattern": "^[1-5][0-9]{2}-[1-5][0-9]{2}$" });
+        json_schema!({ "anyOf": [Int::<100, 599>::schema(generator), range] })
     }
 }
 
@@ -335,6 +356,17 @@ pub fn member(text: &str) -> Result<Member, Wrong> {
         return endpoint(text).map(Member::Endpoint);
     }
     host_port(text).map(Member::Host)
+}
+
+fn statuses(text: &str) -> Result<Statuses, Wrong> {
+    let code = |text: &str| text.parse().ok().filter(|code| (100..=599).contains(code));
+    let range = text
+        .split_once('-')
+        .and_then(|(first, last)| Some((code(first)?, code(last)?)));
+    match range {
+        Some((first, last)) if first <= last => Ok(Statuses(first..=last)),
+        _ => Err(Wrong::new(format!("{text:?} is not a range of status codes")).hint("such as 200 or \"200-399\"")),
+    }
 }
 
 fn datapoints(text: &str) -> Result<Datapoints, Wrong> {

@@ -41,6 +41,16 @@ fn the_smallest_file_gets_the_defaults() {
         snat: vec![],
         idle_timeout: Duration::from_secs(4 * 3600),
         on_down: OnDown::Drain,
+        check: Some(Check {
+            ask: Ask::Tcp,
+            address: None,
+            port: None,
+            every: Duration::from_millis(200),
+            timeout: Duration::from_millis(150),
+            connect_timeout: Duration::from_millis(150),
+            fall: 3,
+            rise: 2,
+        }),
         backends: vec![
             backend("198.18.1.11:8080", "198.18.1.11:8080", 1),
             backend("198.18.1.12:8080", "198.18.1.12:8080", 1),
@@ -100,6 +110,7 @@ backends = ["a"]
             snat: vec!["198.18.0.9".parse().unwrap(), "198.18.0.10".parse().unwrap()],
             idle_timeout: Duration::from_secs(60),
             on_down: OnDown::Reset,
+            check: None,
             backends: vec![
                 backend("b", "198.18.1.2:53", 1),
                 backend("198.18.1.3:53", "198.18.1.3:53", 0),

@@ -1,0 +1,218 @@
+//! What one check of a backend saw: how far it got, what it found, and how long that took.
+//!
+//! Words only; what several of them together mean is for `judge`. Made by `io::probes`.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::config::Role;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    pub outcome: Outcome,
+    /// Where it ended: the step that failed, or the last one.
+    pub phase: Phase,
+    /// From the first packet, or the start of the program, to the end.
+    pub latency: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It can take what the service is for.
+    Up(Facts),
+    /// It answers well and is not the one to use now: another role, or too far behind. Says why.
+    Standby(String, Facts),
+    Failed(Failure),
+}
+
+/// The steps of a check, in their order. Not every kind has every one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Ours alone: a file to read, a socket to open. Failing here says nothing about the backend.
+    #[default]
+    Prepare,
+    Connect,
+    Tls,
+    Login,
+    /// Sending the request, and waiting for the answer to begin.
+    Request,
+    /// The rest of the answer.
+    Answer,
+    /// Asking a database.
+    Query,
+    /// A program of the operator's at work.
+    Run,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// A sentence without the code, such as `connection refused`.
+    pub what: String,
+    pub code: Option<Code>,
+}
+
+/// What somebody can look up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Code {
+    Errno(i32),
+    /// The status of a HTTP answer.
+    Status(u16),
+    /// The SQLSTATE of PostgreSQL, the error number of MySQL.
+    Sql(String),
+    Exit(i32),
+    Signal(i32),
+}
+
+/// What a database tells about itself beside its role.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub role: Option<Role>,
+    /// Of PostgreSQL: of two primaries, the one with the higher timeline was promoted later.
+    pub timeline: Option<u32>,
+    /// How far a replica is behind.
+    pub lag: Option<Duration>,
+}
+
+impl Observation {
+    /// Whether the backend's host has let us hear from it: even a refusal took both ways.
+    pub fn is_answer(&self) -> bool {
+        match &self.outcome {
+            Outcome::Up(_) | Outcome::Standby(..) => true,
+            Outcome::Failed(_) if self.phase == Phase::Prepare => false,
+            Outcome::Failed(failure) if self.phase == Phase::Connect => {
+                matches!(failure.code, Some(Code::Errno(ECONNREFUSED | ECONNRESET)))
+            }
+            Outcome::Failed(_) => true,
+        }
+    }
+
+    /// Whether it says anything about the backend.
+    pub fn is_evidence(&self) -> bool {
+        self.phase != Phase::Prepare || !matches!(self.outcome, Outcome::Failed(_))
+    }
+}
+
+const ECONNRESET: i32 = 104;
+const ECONNREFUSED: i32 = 111;
+
+impl Failure {
+    pub fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            code: None,
+        }
+    }
+
+    pub fn coded(what: impl Into<String>, code: Code) -> Self {
+        Self {
+            what: what.into(),
+            code: Some(code),
+        }
+    }
+}
+
+/// `up (primary, timeline 3)`, `standby: is a replica`, `connect failed: connection refused (errno 111)`.
+impl fmt::Display for Observation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            Outcome::Up(facts) => write!(f, "up{facts}"),
+            Outcome::Standby(why, facts) => write!(f, "standby: {why}{facts}"),
+            Outcome::Failed(failure) => write!(f, "{} failed: {failure}", self.phase),
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prepare => "prepare",
+            Self::Connect => "connect",
+            Self::Tls => "TLS",
+            Self::Login => "login",
+            Self::Request => "request",
+            Self::Answer => "answer",
+            Self::Query => "query",
+            Self::Run => "run",
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        self.code.as_ref().map_or(Ok(()), |code| write!(f, " ({code})"))
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errno(errno) => write!(f, "errno {errno}"),
+            Self::Status(status) => write!(f, "status {status}"),
+            Self::Sql(code) => write!(f, "code {code}"),
+            Self::Exit(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role = self.role.map(|role| match role {
+            Role::Primary => "primary".to_owned(),
+            Role::Replica => "replica".to_owned(),
+        });
+        let timeline = self.timeline.map(|timeline| format!("timeline {timeline}"));
+        let lag = self.lag.map(|lag| format!("lag {lag:.1?}"));
+        let facts: Vec<String> = [role, timeline, lag].into_iter().flatten().collect();
+        if facts.is_empty() {
+            return Ok(());
+        }
+        write!(f, " ({})", facts.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(phase: Phase, code: Option<Code>) -> Observation {
+        let what = "connection refused".to_owned();
+        Observation {
+            outcome: Outcome::Failed(Failure { what, code }),
+            phase,
+            latency: Duration::from_millis(1),
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer_and_silence_is_none() {
+        let refused = failed(Phase::Connect, Some(Code::Errno(ECONNREFUSED)));
+        assert!(refused.is_answer() && refused.is_evidence());
+        assert_eq!(refused.to_string(), "connect failed: connection refused (errno 111)");
+        assert!(!failed(Phase::Connect, None).is_answer());
+        assert!(failed(Phase::Tls, None).is_answer());
+        assert!(!failed(Phase::Prepare, None).is_evidence());
+    }
+
+    #[test]
+    fn facts_are_told_with_the_outcome() {
+        let facts = Facts {
+            role: Some(Role::Replica),
+            timeline: Some(3),
+            lag: Some(Duration::from_millis(1500)),
+        };
+        let standby = Observation {
+            outcome: Outcome::Standby("is a replica".to_owned(), facts),
+            phase: Phase::Query,
+            latency: Duration::from_millis(1),
+        };
+        assert_eq!(
+            standby.to_string(),
+            "standby: is a replica (replica, timeline 3, lag 1.5s)"
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! The course of one check: how far it is, and until when it may go on.
+//!
+//! Also opens its connection, so that every kind tells of it in the same words.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout_at};
+
+use crate::core::health::observation::{Code, Failure, Phase};
+
+/// What an error means that is ours: too many files, no memory, no port, no permission.
+const OURS: [i32; 8] = [
+    libc::EMFILE,
+    libc::ENFILE,
+    libc::ENOMEM,
+    libc::ENOBUFS,
+    libc::EADDRNOTAVAIL,
+    libc::EACCES,
+    libc::EPERM,
+    libc::EAFNOSUPPORT,
+];
+
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    pub connect: Instant,
+    pub whole: Instant,
+}
+
+#[derive(Debug)]
+pub struct Course {
+    pub deadlines: Deadlines,
+    phase: Phase,
+}
+
+impl Deadlines {
+    pub fn from_now(connect: Duration, whole: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            connect: now + connect.min(whole),
+            whole: now + whole,
+        }
+    }
+}
+
+impl Course {
+    pub fn new(deadlines: Deadlines) -> Self {
+        Self {
+            deadlines,
+            phase: Phase::Prepare,
+        }
+    }
+
+    pub fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Enters `Phase::Connect`; a failure of our own takes that back.
+    pub async fn connect(&mut self, address: SocketAddr) -> Result<TcpStream, Failure> {
+        self.enter(Phase::Connect);
+        let connect = async {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4(),
+                SocketAddr::V6(_) => TcpSocket::new_v6(),
+            };
+            let stream = socket?.connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok::<_, io::Error>(stream)
+        };
+        match timeout_at(self.deadlines.connect, connect).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => {
+                if error.raw_os_error().is_some_and(|errno| OURS.contains(&errno)) {
+                    self.enter(Phase::Prepare);
+                }
+                Err(failure(&error))
+            }
+            Err(_) => Err(Failure::new("no answer in time")),
+        }
+    }
+}
+
+/// The words of the system without its number, which is told as the code.
+pub fn failure(error: &io::Error) -> Failure {
+    let Some(errno) = error.raw_os_error() else {
+        return Failure::new(error.to_string());
+    };
+    let words = error.to_string();
+    let words = words.split(" (os error").next().unwrap_or_default().to_lowercase();
+    Failure::coded(words, Code::Errno(errno))
+}
