@@ -32,6 +32,12 @@ pub fn target() -> PathBuf {
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root()).env("PATH", search_path());
+    // What cargo told this program about itself: some build scripts look at it, and would run again each time that
+    // cargo is called with it after being called without.
+    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)) {
+        cargo.env_remove(name);
+    }
     cargo
 }
 
