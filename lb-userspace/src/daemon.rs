@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use lb_common::abi::BackendId;
 use lb_common::verdict::Reason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use crate::core::desired::desired;
@@ -30,11 +30,15 @@ use crate::io::bpf::Kernel;
 use crate::io::control::Control;
 use crate::io::flows::Sweep;
 use crate::io::frames::Frames;
+use crate::io::probes::Crew;
 use crate::io::{config_file, netlink, systemd};
 use report::Told;
 
 pub use start::StartError;
 
+/// How long a start or a reload waits for backends to answer, ARP or ND first and then their checks, and for the kernel
+/// to show our programs: a first flow should find its way, and a backend that is away must not hold up the others.
+const ACQUAINTANCE: Duration = Duration::from_millis(300);
 /// Flows that end by themselves are found this often, those of a lost backend at once.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -60,6 +64,7 @@ pub struct Daemon {
     network: netlink::Watch,
     file: config_file::Watch,
     control: Control,
+    crew: Crew,
     told: Told,
 }
 
@@ -91,6 +96,7 @@ impl Daemon {
                 () = self.network.changed() => self.network_changed(),
                 text = self.file.changed() => self.file_changed(text).await,
                 () = at(deadline) => self.happened(Event::Tick),
+                (launch, observation) = self.crew.seen() => self.happened(Event::Observed { launch, observation }),
                 _ = sweep_timer.tick() => {
                     self.count();
                     self.begin_sweep(self.sweep.is_none());
@@ -107,11 +113,43 @@ impl Daemon {
     }
 
     fn happened(&mut self, event: Event) {
-        if self.world.handle(event, now()) {
+        if self.learn(event) {
             self.act();
             self.begin_sweep(false);
+            self.told.tell(&self.world);
         }
-        self.told.tell(&self.world);
+    }
+
+    /// The world takes it in, and its checks begin; true: there may be something to do.
+    fn learn(&mut self, event: Event) -> bool {
+        let changed = self.world.handle(event, now());
+        for launch in self.world.take_launches() {
+            if let Some(target) = self.world.target(launch.backend) {
+                self.crew.begin(launch, target);
+            }
+        }
+        changed
+    }
+
+    /// Takes in what happens until it is satisfying, without acting on it, for a moment at most: what waits for this
+    /// is better done once than twice.
+    async fn settle(&mut self, satisfied: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !satisfied(self) {
+                self.network.keep_known(self.world.to_resolve());
+                let deadline = self.world.next_deadline();
+                tokio::select! {
+                    () = self.network.changed() => {
+                        let network = self.network.network();
+                        self.notice_lost(&network);
+                        self.learn(Event::Network(network));
+                    }
+                    () = at(deadline) => drop(self.learn(Event::Tick)),
+                    (launch, observation) = self.crew.seen() => drop(self.learn(Event::Observed { launch, observation })),
+                }
+            }
+        };
+        let _the_rest_comes_later = timeout(ACQUAINTANCE, wait).await;
     }
 
     fn network_changed(&mut self) {

@@ -19,6 +19,7 @@ pub const LAB: &[Program] = &[
     program("bpftool", "bpftool"),
     program("nginx", "nginx"),
     program("curl", "curl"),
+    program("openssl", "openssl"),
 ];
 
 pub const BENCH: &[Program] = &[

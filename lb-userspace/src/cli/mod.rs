@@ -5,6 +5,8 @@
 mod ask;
 pub mod check;
 pub mod diagnostics;
+mod events;
+mod explain;
 mod flows;
 mod overrides;
 mod reload;
@@ -65,6 +67,8 @@ enum Command {
     Check(check::Arguments),
     Reload(reload::Arguments),
     Status(status::Arguments),
+    Explain(explain::Arguments),
+    Events(events::Arguments),
     Flows(flows::Arguments),
     Disable(overrides::Disable),
     Enable(overrides::Enable),
@@ -80,6 +84,8 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Reload(arguments) => reload::run(&socket, &arguments),
         Command::Status(arguments) => status::run(&socket, &arguments),
+        Command::Explain(arguments) => explain::run(&socket, arguments),
+        Command::Events(arguments) => events::run(&socket, &arguments),
         Command::Flows(arguments) => flows::run(&socket, arguments),
         Command::Disable(arguments) => overrides::disable(&socket, arguments),
         Command::Enable(arguments) => overrides::enable(&socket, arguments),

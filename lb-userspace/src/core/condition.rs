@@ -1,6 +1,7 @@
 //! Concludes how a backend stands: its state in one word, why, and the weight it has at this moment.
 //!
-//! A backend that no frame can reach is down: in the slot table it would only waste its share of the new flows.
+//! A backend that no frame can reach is down, whatever its checks say: in the slot table it would only waste its share
+//! of the new flows. One that has never been judged takes none: a check takes less time than a client's second SYN.
 //! Disabled and draining outrank down, since an operator who said so looks for that word.
 
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use lb_common::abi::{Mode, NextHop};
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
+use super::health::judge::{Judge, Standing};
 use super::members::Member;
 use super::next_hops::{NextHops, Unreachable};
 use super::overrides::{Override, Said};
@@ -23,8 +25,26 @@ const OUT_OF_REACH: Duration = Duration::from_secs(3);
 pub enum State {
     Up,
     Down,
+    /// Answers well, and is not the one to use now.
+    Standby,
     Draining,
     Disabled,
+    /// Never judged.
+    Checking,
+}
+
+impl State {
+    /// As documents and people have it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Standby => "standby",
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
+            Self::Checking => "checking",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +56,12 @@ pub struct Condition {
     pub since: Moment,
     /// From then on it cannot, or must not, serve the flows it has.
     pub dead_from: Option<Instant>,
+    /// As the file or an operator has it.
+    pub weight: u16,
+    /// At this moment; 0 takes no new flows.
     pub effective_weight: u16,
+    /// The same in the coin of its service, which may be a smaller one for all of it.
+    pub share: u16,
     /// Not known: no frame can reach it.
     pub next_hop: NextHop,
     /// What our packets to it come from.
@@ -79,7 +104,7 @@ impl Way {
 }
 
 impl Condition {
-    pub fn conclude(member: &Member, said: Option<&Override>, way: &Way, before: Option<&Self>, now: Moment) -> Self {
+    pub fn conclude(member: &Member, said: Option<&Override>, way: &Way, judge: Option<&Judge>, now: Moment) -> Self {
         let mut reasons = Vec::new();
         let mut weight = member.weight;
         if let Some((override_weight, said)) = said.and_then(|said| said.weight.as_ref()) {
@@ -101,31 +126,69 @@ impl Condition {
         } else if weight == 0 && reasons.is_empty() {
             reasons.push("weight 0".to_owned());
         }
-        if let Err(unreachable) = &way.next_hop {
-            reasons.push(unreachable.to_string());
+        match &way.next_hop {
+            Ok(_) => reasons.extend(judge.map(|judge| judge.reason().to_owned())),
+            Err(unreachable) => reasons.push(unreachable.to_string()),
         }
+        reasons.retain(|reason| !reason.is_empty());
         let state = match &way.next_hop {
             _ if disable.is_some() => State::Disabled,
             _ if draining => State::Draining,
             Err(_) => State::Down,
-            Ok(_) => State::Up,
+            Ok(_) => judge.map_or(State::Up, |judge| state(judge.standing())),
         };
+        // Checks have taken their time to be sure.
+        let lost = judge.is_some_and(|judge| judge.standing() == Standing::Down || judge.has_other_role());
         let dead_from = match &way.next_hop {
-            _ if disable.is_some() => Some(now.monotonic),
+            _ if disable.is_some() || lost => Some(now.monotonic),
             Err(_) => Some(now.monotonic + OUT_OF_REACH),
             Ok(_) => None,
         };
-        let dead_before = before.and_then(|before| before.dead_from);
+        let effective_weight = if state == State::Up { weight } else { 0 };
         Self {
             state,
             reason: reasons.join("; "),
-            since: before
-                .filter(|before| before.state == state)
-                .map_or(now, |before| before.since),
-            dead_from: dead_from.map(|from| dead_before.map_or(from, |before| before.min(from))),
-            effective_weight: if state == State::Up { weight } else { 0 },
+            since: now,
+            dead_from,
+            weight,
+            effective_weight,
+            share: effective_weight,
             next_hop: way.next_hop.clone().unwrap_or_default(),
             snat: way.snat.clone(),
         }
+    }
+
+    /// In a state that it was in already it is since then, and so it is dead.
+    pub fn continue_from(&mut self, before: &Self) {
+        if self.state == before.state {
+            self.since = before.since;
+        }
+        self.dead_from = self
+            .dead_from
+            .map(|from| before.dead_from.map_or(from, |before| before.min(from)));
+    }
+
+    pub fn add_reason(&mut self, reason: &str) {
+        if !self.reason.is_empty() {
+            self.reason.push_str("; ");
+        }
+        self.reason.push_str(reason);
+    }
+
+    /// Whether nothing but the way to it has been lost.
+    pub fn is_lost_beside(&self, before: &Self) -> bool {
+        self.state == State::Down
+            && !self.next_hop.is_known()
+            && before.state == State::Up
+            && before.next_hop.is_known()
+    }
+}
+
+const fn state(standing: Standing) -> State {
+    match standing {
+        Standing::Checking => State::Checking,
+        Standing::Presumed | Standing::Up => State::Up,
+        Standing::Standby => State::Standby,
+        Standing::Down => State::Down,
     }
 }

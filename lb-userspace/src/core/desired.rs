@@ -91,7 +91,7 @@ fn backend(
         snat_count: snat_count as u16,
         port: Be16::new(member.address.port()),
         service: member.service,
-        weight: condition.effective_weight,
+        weight: condition.share,
         next_hop: condition.next_hop,
         mtu: network
             .links

@@ -1,7 +1,17 @@
-//! Writes a moment the way people and tools read it: RFC 3339, UTC, whole seconds.
+//! Writes a moment the way people and tools read it: RFC 3339, UTC.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// In milliseconds, where things happen faster than the clock of `rfc3339`.
+pub fn rfc3339_millis(moment: SystemTime) -> String {
+    let millis = moment
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_millis());
+    let seconds = rfc3339(moment);
+    format!("{}.{millis:03}Z", seconds.trim_end_matches('Z'))
+}
+
+/// In whole seconds.
 pub fn rfc3339(moment: SystemTime) -> String {
     let seconds = moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (year, month, day) = civil(seconds / 86_400);
@@ -36,5 +46,7 @@ mod tests {
         assert_eq!(at(1_709_251_199), "2024-02-29T23:59:59Z");
         assert_eq!(at(1_767_225_600), "2026-01-01T00:00:00Z");
         assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00Z");
+        let later = UNIX_EPOCH + Duration::from_millis(1_767_225_600_042);
+        assert_eq!(rfc3339_millis(later), "2026-01-01T00:00:00.042Z");
     }
 }

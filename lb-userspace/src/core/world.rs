@@ -2,6 +2,9 @@
 //!
 //! Never acts and never asks the time. Scenarios in `tests/it/scenarios` show it at work.
 
+mod checks;
+mod conclude;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -9,14 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use lb_common::abi::{Algorithm, BackendId, ServiceId};
+use lb_common::abi::{BackendId, ServiceId};
 use lb_common::verdict::Reason;
 use thiserror::Error;
 
-use super::condition::{Condition, Way};
+use super::condition::Condition;
 use super::config::{Node, Parsed, Xdp};
 use super::endings::Terms;
-use super::interfaces::{satisfying, wanted};
+use super::health::observation::Observation;
+use super::health::{Health, Launch};
+use super::journal::Journal;
 use super::kernel::{Attachment, KernelState};
 use super::members::{Members, Name};
 use super::network::Network;
@@ -24,7 +29,8 @@ use super::next_hops::NextHops;
 use super::overrides::{Change, Overrides, Said};
 use super::plan::Failure;
 use super::rises::Rises;
-use super::steering::{self, Share};
+use super::selection::Selection;
+use tables::Table;
 
 /// How soon an action that failed is tried again, when nothing else happens.
 const RETRY: Duration = Duration::from_secs(1);
@@ -42,9 +48,14 @@ pub enum Event {
         change: Change,
         by: String,
     },
+    /// What a check saw.
+    Observed {
+        launch: Launch,
+        observation: Observation,
+    },
     /// What became of the last plan; empty when all went well.
     Failures(Vec<Failure>),
-    /// The deadline has passed: plan again.
+    /// The deadline has passed.
     Tick,
 }
 
@@ -76,6 +87,12 @@ pub struct World {
     interfaces: BTreeSet<u32>,
     members: Members,
     overrides: Overrides,
+    health: Health,
+    selection: Selection,
+    launches: Vec<Launch>,
+    /// As the journal has it.
+    suspected: bool,
+    journal: Journal,
     conditions: BTreeMap<BackendId, Condition>,
     tables: BTreeMap<ServiceId, Table>,
     flows: BTreeMap<BackendId, u64>,
@@ -91,14 +108,6 @@ pub struct Applied {
     /// Counts the configs applied since the start.
     pub generation: u64,
     pub at: SystemTime,
-}
-
-/// A slot table and what it was made of: making it costs more than anything else here.
-#[derive(Debug)]
-struct Table {
-    algorithm: Algorithm,
-    shares: Vec<Share>,
-    slots: Vec<BackendId>,
 }
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -125,8 +134,14 @@ impl World {
         }
     }
 
-    /// Says whether there may be something to do.
+    /// Says whether there may be something to do for the kernel; for checks, see `take_launches`.
     pub fn handle(&mut self, event: Event, now: Moment) -> bool {
+        let changed = self.take_in(event, now);
+        self.launches.extend(self.health.due(now.monotonic));
+        changed
+    }
+
+    fn take_in(&mut self, event: Event, now: Moment) -> bool {
         match event {
             Event::Config(Ok(file)) => self.apply(file, now),
             Event::Config(Err(error)) => self.refused = Some(error),
@@ -150,6 +165,11 @@ impl World {
                         .change(name, change, Said { by, at: now.wall }, &applied.file.config);
                 }
             }
+            Event::Observed { launch, observation } => {
+                if !self.health.observed(launch.backend, launch.number, &observation, now) {
+                    return false;
+                }
+            }
             Event::Failures(failures) => {
                 self.retry_at = (!failures.is_empty()).then(|| now.monotonic + RETRY);
                 self.failures = failures;
@@ -158,7 +178,12 @@ impl World {
                 }
                 return false;
             }
-            Event::Tick => return true,
+            Event::Tick => {
+                let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.monotonic);
+                if !is_due(self.selection.next_deadline()) {
+                    return is_due(self.retry_at);
+                }
+            }
         }
         self.conclude(now);
         true
@@ -166,7 +191,12 @@ impl World {
 
     /// When the caller is to send a `Tick`, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.retry_at
+        let deadlines = [
+            self.retry_at,
+            self.health.next_deadline(),
+            self.selection.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Whether an override would find its backend.
@@ -261,6 +291,11 @@ impl World {
         &self.overrides
     }
 
+    /// Services that have more than one primary, each in a sentence.
+    pub fn quarrels(&self) -> impl Iterator<Item = &str> {
+        self.selection.quarrels()
+    }
+
     pub fn slots(&self, service: ServiceId) -> &[BackendId] {
         self.tables.get(&service).map_or(&[], |table| &table.slots)
     }
@@ -297,6 +332,10 @@ impl World {
         self.ports_exhausted.lately(&backend, now)
     }
 
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
     pub fn failures(&self) -> &[Failure] {
         &self.failures
     }
@@ -323,6 +362,7 @@ impl World {
             generation,
             at: now.wall,
         });
+        self.watch(now);
     }
 
     /// A count clears leaving backends only if the plan that took their slots away has been carried out; says
@@ -334,56 +374,5 @@ impl World {
         }
         self.flows = flows;
         self.members.backends.len() < before
-    }
-
-    fn conclude(&mut self, now: Moment) {
-        let (Some(applied), Some(network)) = (&self.applied, &self.network) else {
-            return;
-        };
-        self.kept
-            .get_or_insert_with(|| satisfying(&self.adopted, &applied.file.config.node, network));
-        self.interfaces = wanted(&applied.file.config, network, &self.interfaces);
-        let hops = NextHops {
-            network,
-            interfaces: &self.interfaces,
-        };
-        let mut conditions = BTreeMap::new();
-        let mut shares: BTreeMap<ServiceId, Vec<Share>> = self
-            .members
-            .services
-            .values()
-            .map(|&service| (service, Vec::new()))
-            .collect();
-        for (&backend, member) in &self.members.backends {
-            let said = member.name.as_ref().and_then(|name| self.overrides.get(name));
-            let way = Way::to(member, &applied.file.config, &hops);
-            let condition = Condition::conclude(member, said, &way, self.conditions.get(&backend), now);
-            if member.leaving.is_none() {
-                shares.entry(member.service).or_default().push(Share {
-                    backend,
-                    fingerprint: member.fingerprint,
-                    weight: member.weight,
-                    effective_weight: condition.effective_weight,
-                });
-            }
-            conditions.insert(backend, condition);
-        }
-        self.conditions = conditions;
-        let services = applied.file.config.services.iter();
-        let algorithms: BTreeMap<ServiceId, Algorithm> = services
-            .map(|(name, service)| (self.members.services[name], service.algorithm))
-            .collect();
-        let algorithm = |service: &ServiceId| algorithms.get(service).copied().unwrap_or_default();
-        self.tables.retain(|service, table| {
-            shares.get(service) == Some(&table.shares) && algorithm(service) == table.algorithm
-        });
-        for (service, shares) in shares {
-            let algorithm = algorithm(&service);
-            self.tables.entry(service).or_insert_with(|| Table {
-                slots: steering::slots(algorithm, &shares),
-                algorithm,
-                shares,
-            });
-        }
     }
 }

@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::Daemon;
 use crate::core::config::MAX_WEIGHT;
+use crate::core::explain::{self, Explanation};
 use crate::core::members::Name;
 use crate::core::overrides::Change;
 use crate::core::status::{About, Counters, Status};
@@ -34,6 +35,8 @@ impl Daemon {
             }
             Request::Disable { target } => self.change(target, Change::Disable, &call.caller),
             Request::Enable { target } => self.change(target, Change::Enable, &call.caller),
+            Request::Explain { target } => self.explain(target).and_then(document),
+            Request::Events {} => document(explain::events(&self.world)),
             Request::Drain { target } => self.change(target, Change::Drain, &call.caller),
             Request::Undrain { target } => self.change(target, Change::Undrain, &call.caller),
             Request::Weight { weight, .. } if weight > MAX_WEIGHT => {
@@ -79,6 +82,12 @@ impl Daemon {
         }
     }
 
+    fn explain(&self, Target { service, backend }: Target) -> Result<Explanation, String> {
+        let name = Name { service, backend };
+        self.world.find(&name).map_err(|unknown| unknown.to_string())?;
+        explain::explain(&self.world, &name).ok_or_else(|| "the network is not known yet".to_owned())
+    }
+
     fn change(&mut self, target: Target, change: Change, by: &str) -> Result<serde_json::Value, String> {
         let Target { service, backend } = target;
         let name = Name { service, backend };
@@ -109,7 +118,7 @@ impl Daemon {
         } else {
             format!(" ({})", condition.reason)
         };
-        let state = format!("{:?}", condition.state).to_lowercase();
+        let state = condition.state.word();
         let (weight, flows) = (condition.effective_weight, self.world.flows(*id));
         format!("{service}/{backend} is {state}{reason}, effective weight {weight}, {flows} flows")
     }

@@ -2,8 +2,8 @@
 
 use tracing::{error, info};
 
+use super::Daemon;
 use super::start::check_interfaces;
-use super::{Daemon, now};
 use crate::core::config::{self, Parsed, Severity};
 use crate::core::world::Event;
 use crate::io::{config_file, systemd};
@@ -50,16 +50,27 @@ impl Daemon {
         }
     }
 
-    /// Until the neighbours that this file is the first to name are known, what was before goes on: a new backend alone
-    /// in its service would have clients refused.
+    /// Until the neighbours that this file is the first to name are known and their backends judged, what was before goes
+    /// on: a new backend alone in its service would have clients refused.
     async fn apply(&mut self, config: Result<Parsed, String>) {
         let before = self.world.to_resolve();
-        if self.world.handle(Event::Config(config), now()) {
-            self.wait_until(|daemon| daemon.are_known(daemon.world.to_resolve().difference(&before)))
-                .await;
+        if self.learn(Event::Config(config)) {
+            self.crew_follows();
+            self.settle(|daemon| {
+                let resolve = daemon.world.to_resolve();
+                !daemon.world.is_undecided() && daemon.are_known(resolve.difference(&before))
+            })
+            .await;
             self.act();
+            self.begin_sweep(false);
+            self.told.tell(&self.world);
         }
-        self.told.tell(&self.world);
+    }
+
+    /// What was asked of backends that are gone is of no interest.
+    fn crew_follows(&mut self) {
+        let world = &self.world;
+        self.crew.retain(|id| world.target(id).is_some());
     }
 
     fn examine(&mut self, text: &str) -> Result<Parsed, String> {

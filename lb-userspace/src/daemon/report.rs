@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::Daemon;
 use crate::core::condition::State;
+use crate::core::journal::What;
 use crate::core::world::World;
 
 /// Reasons for which new flows are refused until an operator does something.
@@ -17,7 +18,8 @@ const RUNNING_OUT: [Reason; 2] = [Reason::FlowTableFull, Reason::SnatPortsExhaus
 /// What the log has been told.
 #[derive(Default)]
 pub struct Told {
-    states: BTreeMap<BackendId, State>,
+    /// Of the journal.
+    entries: u64,
     failures: Vec<String>,
     warnings: Vec<String>,
     running_out: [bool; RUNNING_OUT.len()],
@@ -45,7 +47,7 @@ impl Daemon {
 
 impl Told {
     pub fn tell(&mut self, world: &World) {
-        self.tell_states(world);
+        self.tell_changes(world);
         self.tell_failures(world);
     }
 
@@ -60,25 +62,22 @@ impl Told {
         }
     }
 
-    fn tell_states(&mut self, world: &World) {
-        let conditions = world.conditions();
-        self.states.retain(|id, _| conditions.contains_key(id));
-        for (id, condition) in conditions {
-            let before = self.states.insert(*id, condition.state);
-            // A new backend that is up is as the configuration has it.
-            if before.unwrap_or(State::Up) == condition.state {
-                continue;
-            }
-            let Some(name) = world.members().backends.get(id).and_then(|member| member.name.as_ref()) else {
-                continue;
-            };
-            let (service, backend) = (&name.service, &name.backend);
-            let (state, reason) = (condition.state, &condition.reason);
-            match state {
-                State::Down => warn!(service, backend, ?state, reason, "backend"),
-                _ => info!(service, backend, ?state, reason, "backend"),
+    fn tell_changes(&mut self, world: &World) {
+        for entry in world.journal().since(self.entries) {
+            match &entry.what {
+                What::Backend { name, from, to, reason } => {
+                    let (service, backend) = (&name.service, &name.backend);
+                    match (from, to) {
+                        // As the configuration has it.
+                        (Some(State::Checking), State::Up) => {}
+                        (_, State::Down) => warn!(service, backend, state = ?to, reason, "backend"),
+                        _ => info!(service, backend, state = ?to, reason, "backend"),
+                    }
+                }
+                What::Node(what) => warn!(what, "node"),
             }
         }
+        self.entries = world.journal().written();
     }
 
     fn tell_failures(&mut self, world: &World) {

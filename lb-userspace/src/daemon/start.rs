@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::report::Told;
@@ -20,11 +18,8 @@ use crate::core::world::{Event, World};
 use crate::io::bpf::Kernel;
 use crate::io::control::Control;
 use crate::io::frames::Frames;
+use crate::io::probes::Crew;
 use crate::io::{config_file, netlink, privileges};
-
-/// How long a start or a reload waits for backends to answer ARP or ND, and a start for the kernel to show our programs:
-/// a first flow should find its way, and a backend that is away must not hold up the others.
-const ACQUAINTANCE: Duration = Duration::from_millis(300);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -85,6 +80,7 @@ impl Daemon {
             network,
             file,
             control,
+            crew: Crew::gather(),
             told: Told::default(),
         };
         match daemon.take_over(picture, parsed).await {
@@ -102,12 +98,12 @@ impl Daemon {
         let before = self.actual.clone();
         self.world = World::adopt(&before, now());
         self.notice_lost(&picture);
-        self.world.handle(Event::Network(picture), now());
-        self.world.handle(Event::Config(Ok(file)), now());
+        self.learn(Event::Network(picture));
+        self.learn(Event::Config(Ok(file)));
         if let Some(reason) = self.world.refused() {
             bail!("{}: {reason}", self.path.display());
         }
-        self.wait_until(|daemon| daemon.are_known(daemon.world.to_resolve().iter()))
+        self.settle(|daemon| !daemon.world.is_undecided() && daemon.are_known(daemon.world.to_resolve().iter()))
             .await;
         self.act();
         let mut failures = self.world.failures().iter();
@@ -117,25 +113,12 @@ impl Daemon {
             self.go_back(&before);
             return Err(error);
         }
-        self.wait_until(Self::programs_are_seen).await;
+        self.settle(Self::programs_are_seen).await;
         self.act();
         self.tell_all();
         let interfaces: Vec<&str> = self.actual.attached.values().map(|at| at.interface.as_str()).collect();
         info!(path = %self.path.display(), interfaces = interfaces.join(","), services = self.actual.slots.len(), "serving");
         Ok(())
-    }
-
-    pub(super) async fn wait_until(&mut self, satisfied: impl Fn(&Self) -> bool) {
-        let wait = async {
-            while !satisfied(self) {
-                self.network.keep_known(self.world.to_resolve());
-                self.network.changed().await;
-                let network = self.network.network();
-                self.notice_lost(&network);
-                self.world.handle(Event::Network(network), now());
-            }
-        };
-        let _the_rest_comes_later = timeout(ACQUAINTANCE, wait).await;
     }
 
     pub(super) fn are_known<'a>(&self, mut neighbours: impl Iterator<Item = &'a (u32, IpAddr)>) -> bool {

@@ -5,6 +5,7 @@ mod demo;
 mod flood;
 mod flows;
 mod harness;
+mod health;
 mod ipv6;
 mod jumbo;
 mod lifecycle;

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
 
 use super::topology::backend_addresses;
 use super::{Lab, Namespace, Process, Topology, client, poll};
@@ -28,7 +29,7 @@ pub static BIG_FILE: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 pub struct Nginx {
-    _process: Process,
+    process: Process,
 }
 
 impl Nginx {
@@ -73,7 +74,16 @@ impl Nginx {
             namespace.inside(|| addresses.iter().try_for_each(answers))?
         })
         .with_context(|| format!("start nginx on {addresses:?}"))?;
-        Ok(Self { _process: process })
+        Ok(Self { process })
+    }
+
+    /// It hangs: its kernel accepts connections, and nobody answers.
+    pub fn pause(&self) -> Result<()> {
+        self.process.signal(Signal::STOP)
+    }
+
+    pub fn resume(&self) -> Result<()> {
+        self.process.signal(Signal::CONT)
     }
 
     /// One on each backend of the network, at both of its addresses.

@@ -110,6 +110,15 @@ impl Topology {
         })
     }
 
+    /// From its backends, while its link stays up.
+    pub fn cut_node_off(&self) -> Result<()> {
+        self.switch.ip("link set node nomaster")
+    }
+
+    pub fn join_node(&self) -> Result<()> {
+        self.switch.ip("link set node master bridge")
+    }
+
     /// `[service]` text: `listen` on the VIP, all backends with these weights, named as their namespaces.
     pub fn service(&self, name: &str, protocol: &str, port: u16, weights: &[u16]) -> String {
         let names = self.backends.iter().map(|backend| backend.role().to_owned());

@@ -3,6 +3,7 @@
 //! A scenario is lines of `given COMMAND` and `at TIME COMMAND`, each `at` followed by `expect` and, indented, what
 //! the daemon did. `stage` knows the commands. `UPDATE_EXPECT=1` writes what happened into the file.
 
+mod backends;
 mod host;
 mod stage;
 

@@ -12,6 +12,7 @@ use lb_common::verdict::Reason;
 use lb_userspace::core::config::{Xdp, parse};
 use lb_userspace::core::desired::desired;
 use lb_userspace::core::endings::Ending;
+use lb_userspace::core::explain;
 use lb_userspace::core::kernel::{Action, KernelState};
 use lb_userspace::core::members::Name;
 use lb_userspace::core::network::{Network, XdpAttachment, XdpMode};
@@ -20,14 +21,18 @@ use lb_userspace::core::plan::{self, carry_out};
 use lb_userspace::core::status::{About, Counters, Status, render};
 use lb_userspace::core::world::{Counted, Event, Moment, World};
 
+use super::backends::Backends;
 use super::host;
 
 /// 2026-01-01T00:00:00Z.
 const START: Duration = Duration::from_secs(1_767_225_600);
+/// How long the daemon waits for backends it has not judged before it acts on a file.
+const ACQUAINTANCE: Duration = Duration::from_millis(300);
 
 pub struct Stage {
     kernel: Kernel,
     network: Network,
+    backends: Backends,
     file: String,
     daemon: Option<Daemon>,
     counters: Counters,
@@ -54,6 +59,7 @@ impl Stage {
         Self {
             kernel: Kernel::default(),
             network: Network::default(),
+            backends: Backends::default(),
             file: String::new(),
             daemon: None,
             counters: Counters {
@@ -75,26 +81,28 @@ impl Stage {
         match command {
             "config" => self.file = unindent(body),
             "start" => drop(self.start()?),
-            _ if host::change(&mut self.network, command)? => {}
-            _ => bail!("only `config`, the network and `start` can be given"),
+            _ if host::change(&mut self.network, command)? || self.backends.change(command)? => {}
+            _ => bail!("only `config`, the network, backends and `start` can be given"),
         }
         Ok(())
     }
 
     /// What happened, a line for each action; deadlines that fall due on the way count too.
     pub fn play(&mut self, time: Duration, command: &str, body: &[String]) -> Result<Vec<String>> {
-        ensure!(time >= self.clock, "time goes forward");
+        // What the daemon waited for took a part of the second before.
+        ensure!(time.as_secs() >= self.clock.as_secs(), "time goes forward");
         self.begun = true;
-        let mut happened = self.deadlines(time)?;
-        self.clock = time;
-        if command == "status" {
-            happened.extend(self.status()?.lines().map(str::to_owned));
+        let mut happened = self.pass(time)?;
+        self.clock = self.clock.max(time);
+        if let Some(text) = self.shown(command)? {
+            happened.extend(text.lines().map(str::to_owned));
             return Ok(happened);
         }
         if command == "start" {
             happened.extend(self.start()?);
         } else if let Some(event) = self.event(command, body)? {
             happened.extend(self.turn(event)?);
+            happened.extend(self.pass(self.clock)?);
         }
         happened.extend(self.endings());
         if happened.is_empty() {
@@ -121,22 +129,34 @@ impl Stage {
             .collect()
     }
 
-    fn deadlines(&mut self, until: Duration) -> Result<Vec<String>> {
+    /// What falls due until then, and what that does.
+    fn pass(&mut self, until: Duration) -> Result<Vec<String>> {
         let mut happened = Vec::new();
-        while let Some(deadline) = self.daemon.as_ref().and_then(|daemon| daemon.world.next_deadline()) {
-            let deadline = deadline.saturating_duration_since(self.base);
-            if deadline > until {
-                break;
-            }
-            self.clock = deadline;
-            let lines = self.turn(Event::Tick)?;
-            happened.extend(
-                lines
-                    .iter()
-                    .map(|line| format!("at {}s {line}", deadline.as_secs_f64())),
-            );
+        while let Some((at, event)) = self.next_event(until) {
+            let waited = at > self.clock;
+            self.clock = self.clock.max(at);
+            let lines = self.turn(event)?;
+            let told = |line: String| match waited || at < until {
+                true => format!("at {}s {line}", at.as_millis() as f64 / 1000.0),
+                false => line,
+            };
+            happened.extend(lines.into_iter().map(told));
         }
         Ok(happened)
+    }
+
+    /// A deadline of the daemon, or the answer of a backend.
+    fn next_event(&mut self, until: Duration) -> Option<(Duration, Event)> {
+        let deadline = self.daemon.as_ref()?.world.next_deadline();
+        let deadline = deadline
+            .map(|at| at.saturating_duration_since(self.base))
+            .filter(|&at| at <= until);
+        let answer = self.backends.next().filter(|&at| at <= until);
+        if let Some(at) = answer.filter(|&at| deadline.is_none_or(|deadline| at <= deadline)) {
+            let (launch, observation) = self.backends.take()?;
+            return Some((at, Event::Observed { launch, observation }));
+        }
+        deadline.map(|at| (at, Event::Tick))
     }
 
     /// A daemon that was there is gone without a word, as after a crash.
@@ -148,14 +168,44 @@ impl Stage {
             actual,
             ending: BTreeMap::new(),
         });
-        let mut happened = self.turn(Event::Network(self.network.clone()))?;
-        happened.extend(self.turn(read(&self.file))?);
-        Ok(happened)
+        self.backends.forget();
+        self.learn(Event::Network(self.network.clone()))?;
+        self.learn(read(&self.file))?;
+        self.settle()?;
+        self.act()
+    }
+
+    /// As the daemon does before it acts on a file: for a moment, until every backend is judged.
+    fn settle(&mut self) -> Result<()> {
+        let until = self.clock + ACQUAINTANCE;
+        while self.daemon.as_ref().is_some_and(|daemon| daemon.world.is_undecided()) {
+            let Some((at, event)) = self.next_event(until) else {
+                break;
+            };
+            self.clock = self.clock.max(at);
+            self.learn(event)?;
+        }
+        Ok(())
+    }
+
+    /// True: there may be something to do.
+    fn learn(&mut self, event: Event) -> Result<bool> {
+        let now = self.now();
+        let daemon = self.daemon.as_mut().context("`start` comes first")?;
+        let changed = daemon.world.handle(event, now);
+        for launch in daemon.world.take_launches() {
+            let target = daemon.world.target(launch.backend).context("a check is of somebody")?;
+            self.backends.ask(launch, target, self.clock);
+        }
+        Ok(changed)
     }
 
     fn event(&mut self, command: &str, body: &[String]) -> Result<Option<Event>> {
         if host::change(&mut self.network, command)? {
             return Ok(Some(Event::Network(self.network.clone())));
+        }
+        if self.backends.change(command)? {
+            return Ok(None);
         }
         let words: Vec<&str> = command.split_whitespace().collect();
         Ok(match words[..] {
@@ -209,9 +259,19 @@ impl Stage {
 
     /// One turn of the daemon's loop.
     fn turn(&mut self, event: Event) -> Result<Vec<String>> {
+        let is_file = matches!(event, Event::Config(_));
+        if !self.learn(event)? {
+            return Ok(Vec::new());
+        }
+        if is_file {
+            self.settle()?;
+        }
+        self.act()
+    }
+
+    fn act(&mut self) -> Result<Vec<String>> {
         let now = self.now();
         let daemon = self.daemon.as_mut().context("`start` comes first")?;
-        daemon.world.handle(event, now);
         let goal = desired(&daemon.world);
         ensure!(
             goal.unsafe_reason().is_none(),
@@ -263,6 +323,25 @@ impl Stage {
         self.network != before
     }
 
+    /// What an operator gets to read, if the command is one for that.
+    fn shown(&self, command: &str) -> Result<Option<String>> {
+        let daemon = || self.daemon.as_ref().context("`start` comes first");
+        if command == "status" {
+            return self.status().map(Some);
+        }
+        if command == "events" {
+            let events = explain::events(&daemon()?.world);
+            return Ok(Some(
+                events.iter().map(|event| explain::render_event(event) + "\n").collect(),
+            ));
+        }
+        let Some(name) = command.strip_prefix("explain ") else {
+            return Ok(None);
+        };
+        let explained = explain::explain(&daemon()?.world, &self::name(name)?).context("no such backend")?;
+        Ok(Some(explain::render(&explained)))
+    }
+
     fn status(&self) -> Result<String> {
         let daemon = self.daemon.as_ref().context("`start` comes first")?;
         let about = About {
@@ -311,15 +390,18 @@ fn read(file: &str) -> Event {
 }
 
 fn said(name: &str, change: Change, by: &str) -> Result<Event> {
-    let (service, backend) = name.split_once('/').context("a backend is SERVICE/BACKEND")?;
-    let name = Name {
-        service: service.to_owned(),
-        backend: backend.to_owned(),
-    };
     Ok(Event::Override {
-        name,
+        name: self::name(name)?,
         change,
         by: by.to_owned(),
+    })
+}
+
+fn name(text: &str) -> Result<Name> {
+    let (service, backend) = text.split_once('/').context("a backend is SERVICE/BACKEND")?;
+    Ok(Name {
+        service: service.to_owned(),
+        backend: backend.to_owned(),
     })
 }
 

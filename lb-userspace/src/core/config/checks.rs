@@ -2,6 +2,7 @@
 //!
 //! What the answers mean for a backend is for `core::health`; asking is for `io::probes`.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -82,6 +83,27 @@ pub struct Database {
     pub database: Option<String>,
     pub max_lag: Option<Duration>,
     pub tls: Option<Tls>,
+}
+
+/// `http GET /healthz`.
+impl fmt::Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let database = |f: &mut fmt::Formatter<'_>, kind: &str, database: &Database| match database.role {
+            Some(Role::Primary) => write!(f, "{kind}, must be primary"),
+            Some(Role::Replica) => write!(f, "{kind}, must be replica"),
+            None => f.write_str(kind),
+        };
+        match self {
+            Self::Tcp => f.write_str("tcp"),
+            Self::Http(Http { method, path, tls, .. }) => {
+                let kind = if tls.is_some() { "https" } else { "http" };
+                write!(f, "{kind} {method} {path}")
+            }
+            Self::Postgres(settings) => database(f, "postgres", settings),
+            Self::Mysql(settings) => database(f, "mysql", settings),
+            Self::Exec(command) => write!(f, "exec {}", command.join(" ")),
+        }
+    }
 }
 
 impl Check {

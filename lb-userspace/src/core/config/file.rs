@@ -185,6 +185,8 @@ section! {
         check: Name,
         /// At most this many backends are used at once.
         max_active: Int<1, 32767>,
+        /// What becomes of new flows when no backend is up: refused, or given to the last that were; without it refuse.
+        when_none_up: WhenNoneUp,
         /// What becomes of the TCP connections of a backend that is down or disabled; without it drain.
         on_down: OnDown,
     }
@@ -236,5 +238,6 @@ words! {
     }
 }
 words! { OnDown { Drain = "drain", Reset = "reset", } }
+words! { WhenNoneUp { Refuse = "refuse", Last = "last", } }
 words! { Metric { NewFlows = "new_flows", ActiveFlows = "active_flows", Packets = "packets", Bytes = "bytes", } }
 words! { Missing { Ok = "ok", Breaching = "breaching", Ignore = "ignore", } }

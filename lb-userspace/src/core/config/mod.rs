@@ -28,7 +28,7 @@ use std::time::Duration;
 
 pub use checks::{Ask, Check, Database, Http, Tls};
 pub use diagnostic::{Diagnostic, Severity, nearest};
-pub use file::Role;
+pub use file::{Role, WhenNoneUp};
 use lb_common::abi::{Algorithm, Mode};
 pub use schema::json_schema;
 pub use service::{TCP_IDLE_TIMEOUT, UDP_IDLE_TIMEOUT};
@@ -88,9 +88,14 @@ pub struct Service {
     pub snat: Vec<IpAddr>,
     pub idle_timeout: Duration,
     pub on_down: OnDown,
+    /// In the file's order.
     /// None: its backends are taken as up.
     pub check: Option<Check>,
-    /// In the file's order.
+    /// None: all that are up are used.
+    pub max_active: Option<usize>,
+    pub slow_start: Option<Duration>,
+    pub when_none_up: WhenNoneUp,
+    /// In the file's order, those for backup last.
     pub backends: Vec<Backend>,
 }
 
@@ -116,6 +121,8 @@ pub struct Backend {
     pub address: SocketAddr,
     /// 0: no new flows.
     pub weight: u16,
+    /// Used while no other is up.
+    pub backup: bool,
 }
 
 /// A file without errors.

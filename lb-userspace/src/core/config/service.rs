@@ -8,7 +8,7 @@ use lb_common::abi::{self, MAX_SNAT};
 
 use super::checks;
 use super::diagnostic::{Report, Span, subject, suggest};
-use super::file::{self, Algorithm, File, Mode, OnDown, Protocol};
+use super::file::{self, Algorithm, File, Mode, OnDown, Protocol, WhenNoneUp};
 use super::reader::{At, Field};
 use super::services::Listens;
 use super::shapes::{List, Sections};
@@ -47,7 +47,7 @@ pub fn service(
     if let (Some(weights), Some(names)) = (service.weights.given(), member_names(service)) {
         check_weights(&context.who, weights, &names, report);
     }
-    build(service, &backends, beside.file)
+    build(service, &backends, &backup, beside.file)
 }
 
 /// Absent is tcp; None: an error was reported.
@@ -218,15 +218,18 @@ fn family(address: IpAddr) -> &'static str {
 }
 
 /// None where something is missing, wrong or not available; that has been reported.
-fn build(service: &file::Service, members: &[Found<'_>], file: &File) -> Option<super::Service> {
+fn build(service: &file::Service, members: &[Found<'_>], backup: &[Found<'_>], file: &File) -> Option<super::Service> {
     let listens = service.listen.value()?.0.iter().map(|listen| listen.value.0);
     let weights = service.weights.value().map(by_name).unwrap_or_default();
-    let backends = members.iter().map(|member| {
+    let members = members.iter().map(|member| (member, false));
+    let backup = backup.iter().map(|member| (member, true));
+    let backends = members.chain(backup).map(|(member, backup)| {
         let weight = weights.get(&member.name).copied().unwrap_or(Some(1))?;
         Some(super::Backend {
             name: member.name.clone(),
             address: member.address?,
             weight,
+            backup,
         })
     });
     let snat = service.snat.value().into_iter().flat_map(|list| &list.0);
@@ -242,6 +245,9 @@ fn build(service: &file::Service, members: &[Found<'_>], file: &File) -> Option<
         snat: snat.map(|snat| snat.value.0).collect(),
         idle_timeout: service.idle_timeout.value().copied().unwrap_or(idle_timeout),
         on_down: on_down(service),
+        max_active: service.max_active.value().and_then(|most| usize::try_from(most.0).ok()),
+        slow_start: service.slow_start.value().copied(),
+        when_none_up: service.when_none_up.value().copied().unwrap_or(WhenNoneUp::Refuse),
         check: checks::check_of(service, protocol, file)?,
         backends: backends.collect::<Option<_>>()?,
     })

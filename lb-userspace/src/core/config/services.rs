@@ -90,7 +90,12 @@ fn check_limits(sections: &[(&str, &At<file::Service>)], report: &mut Report<'_>
     let mut count = 0;
     for (name, section) in sections {
         let before = count;
-        count += section.value.backends.value().map_or(0, |list| list.0.len());
+        let lists = [&section.value.backends, &section.value.backup];
+        count += lists
+            .iter()
+            .filter_map(|list| list.value())
+            .map(|list| list.0.len())
+            .sum::<usize>();
         if before <= MOST_BACKENDS && count > MOST_BACKENDS {
             let message = format!(
                 "{}: more than {MOST_BACKENDS} backends in all",

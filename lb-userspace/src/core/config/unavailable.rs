@@ -20,13 +20,16 @@ struct Row {
 
 enum When {
     Given,
+    Word(&'static str),
     HostName,
 }
 
 const ROWS: &[Row] = &[
     section("dns", "resolving the names of backends is"),
     section("vrrp", "VRRP is"),
-    section("check", "health checks are"),
+    key("check", "type", When::Word("postgres"), "checks of databases are"),
+    key("check", "type", When::Word("mysql"), "checks of databases are"),
+    key("check", "type", When::Word("exec"), "checks by programs are"),
     section("alarm", "alarms are"),
     section("web", "the status pages are"),
     key("backend", "host", When::Given, "resolving the names of backends is"),
@@ -37,10 +40,6 @@ const ROWS: &[Row] = &[
         When::HostName,
         "resolving the names of backends is",
     ),
-    key("service", "check", When::Given, "health checks are"),
-    key("service", "max_active", When::Given, "a limit of active backends is"),
-    key("service", "backup", When::Given, "backup backends are"),
-    key("service", "slow_start", When::Given, "slow start is"),
 ];
 
 const fn section(section: &'static str, what: &'static str) -> Row {
@@ -116,6 +115,7 @@ impl When {
     fn applies(&self, key: &Span, value: &Spanned<DeValue<'_>>) -> Option<Span> {
         match self {
             Self::Given => Some(key.clone()),
+            Self::Word(word) => (value.get_ref().as_str() == Some(word)).then(|| value.span()),
             Self::HostName => {
                 let is_host = |text: &str| matches!(values::member(text), Ok(Member::Host(_)));
                 let mut elements = value.get_ref().as_array().into_iter().flatten();

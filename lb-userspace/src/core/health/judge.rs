@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::hold_down::HoldDown;
 use super::observation::{Facts, Observation, Outcome};
-use crate::core::config::Check;
+use crate::core::config::{Ask, Check, Role};
 use crate::core::fingerprint::mix;
 use crate::core::world::Moment;
 
@@ -41,6 +41,8 @@ pub struct Judge {
     every: Duration,
     fall: u32,
     rise: u32,
+    /// That a database must have.
+    role: Option<Role>,
     /// What jitter grows from.
     seed: u64,
     rounds: u64,
@@ -94,6 +96,10 @@ impl Judge {
             every: check.every,
             fall: check.fall,
             rise: check.rise,
+            role: match &check.ask {
+                Ask::Postgres(database) | Ask::Mysql(database) => database.role,
+                Ask::Tcp | Ask::Http(_) | Ask::Exec(_) => None,
+            },
             seed,
             rounds: 0,
             standing,
@@ -126,6 +132,14 @@ impl Judge {
     /// Of the last good answer.
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// It stands by because its role is another one, not for being late.
+    pub fn has_other_role(&self) -> bool {
+        self.standing == Standing::Standby
+            && self.role.is_some()
+            && self.facts.role.is_some()
+            && self.facts.role != self.role
     }
 
     pub fn records(&self) -> impl Iterator<Item = &Record> {
@@ -234,6 +248,7 @@ impl Judge {
         self.newest_success = Some(at.number);
         self.failures = 0;
         self.successes = self.successes.saturating_add(1);
+        let moved = (self.facts.role, self.facts.timeline) != (facts.role, facts.timeline);
         self.facts = facts.clone();
         if self.standing == Standing::Down && self.successes < self.rise {
             return Change::Nothing;
@@ -247,11 +262,12 @@ impl Judge {
             Standing::Standby
         };
         // While it stands, the first reason is as good as those that follow, which may differ in every number.
-        if self.standing == Standing::Standby && standing == Standing::Standby {
-            return Change::Nothing;
-        }
         if self.standing == standing {
-            return self.explain(String::new());
+            let explained = match standing {
+                Standing::Up => self.explain(String::new()),
+                _ => Change::Nothing,
+            };
+            return if moved { Change::Standing } else { explained };
         }
         self.standing = standing;
         self.reason = standby.to_owned();

@@ -91,7 +91,7 @@ fn service(service: &Service) -> String {
         rows.push(vec![
             backend.name.clone(),
             backend.address.clone(),
-            format!("{:?}", backend.state).to_lowercase(),
+            backend.state.word().to_owned(),
             weight,
             backend.active_flows.to_string(),
             backend.new_flows.to_string(),

@@ -7,6 +7,7 @@ use lb_common::abi::Traffic;
 use super::*;
 use crate::core::config::parse;
 use crate::core::desired::desired;
+use crate::core::health::observation::{Facts, Observation, Outcome, Phase};
 use crate::core::network::{KernelRoute, Link, Network, Own, Prefix, XdpAttachment};
 use crate::core::world::{Event, Moment};
 
@@ -57,6 +58,15 @@ fn world() -> World {
     let mut world = World::adopt(&KernelState::default(), now);
     world.handle(Event::Network(network()), now);
     world.handle(Event::Config(Ok(parse("naru.toml", FILE).unwrap())), now);
+    world.handle(Event::Tick, now);
+    for launch in world.take_launches() {
+        let observation = Observation {
+            outcome: Outcome::Up(Facts::default()),
+            phase: Phase::Connect,
+            latency: Duration::from_millis(1),
+        };
+        world.handle(Event::Observed { launch, observation }, now);
+    }
     world.handle(Event::FlowCounts(BTreeMap::from([(1, 3), (2, 997)])), now);
     world.handle(Event::Config(Err("naru.toml:1:1 broken".into())), now);
     world

@@ -23,6 +23,12 @@ pub fn warnings(world: &World, actual: &KernelState, counters: &Counters, flows:
         .collect();
     warnings.extend(fullness(flows));
     warnings.extend(refusals(world, counters, now));
+    warnings.extend(world.suspects_itself().then(|| {
+        "most services fall silent at once, so this node suspects itself: no backend is judged down for silence until \
+         some are heard"
+            .to_owned()
+    }));
+    warnings.extend(world.quarrels().map(str::to_owned));
     if let Some((applied, network)) = world.settled() {
         let file = &applied.file;
         warnings.extend(file.warnings.iter().map(|warning| warning.headline()));

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::config::parse;
 use crate::core::desired::desired;
+use crate::core::health::observation::{Code, Facts, Failure, Observation, Outcome, Phase};
 use crate::core::network::{KernelRoute, Link, Own, Prefix};
 use crate::core::plan::carry_out;
 
@@ -22,6 +23,8 @@ enum Step {
     /// Flows end: those of backends in these bits.
     FlowsEnd(u8),
     Drain(usize),
+    /// Those of these bits answer their checks, the others refuse.
+    Answer(u8),
     Tick,
     Restart,
 }
@@ -32,6 +35,7 @@ fn step() -> impl Strategy<Value = (Step, Vec<bool>)> {
         2 => (0..16u8).prop_map(Step::Neighbours),
         3 => any::<u8>().prop_map(Step::FlowsEnd),
         1 => (0..4usize).prop_map(Step::Drain),
+        4 => any::<u8>().prop_map(Step::Answer),
         1 => Just(Step::Tick),
         1 => Just(Step::Restart),
     ];
@@ -102,7 +106,22 @@ fn event(step: &Step, flows: &BTreeMap<BackendId, u64>) -> Event {
             change: Change::Drain,
             by: "root".into(),
         },
-        Step::Tick | Step::Restart => Event::Tick,
+        Step::Answer(_) | Step::Tick | Step::Restart => Event::Tick,
+    }
+}
+
+fn answer(world: &mut World, bits: u8, now: Moment) {
+    for launch in world.take_launches() {
+        let outcome = match bits & (1 << (launch.backend % 8)) {
+            0 => Outcome::Failed(Failure::coded("connection refused", Code::Errno(111))),
+            _ => Outcome::Up(Facts::default()),
+        };
+        let observation = Observation {
+            outcome,
+            phase: Phase::Connect,
+            latency: Duration::from_millis(1),
+        };
+        world.handle(Event::Observed { launch, observation }, now);
     }
 }
 
@@ -129,6 +148,9 @@ proptest! {
                     *world = World::adopt(&actual, now);
                 }
                 world.handle(event(&step, &flows), now);
+                if let Step::Answer(bits) = step {
+                    answer(world, bits, now);
+                }
             }
             let goal = desired(&worlds[0]);
             prop_assert_eq!(&goal, &desired(&worlds[1]));
@@ -137,7 +159,8 @@ proptest! {
             let failures = carry_out(&mut actual, &goal, |_| if fails.next() == Some(true) { Err("no") } else { Ok(()) });
             for world in &mut worlds {
                 world.handle(Event::Failures(failures.clone()), now);
-                prop_assert_eq!(world.next_deadline().is_some(), !failures.is_empty());
+                let retry = world.next_deadline().is_some_and(|at| at <= now.monotonic + RETRY);
+                prop_assert!(retry || failures.is_empty());
             }
             for (id, owner) in &owners {
                 prop_assert_eq!(actual.backends.get(id).map(|backend| backend.fingerprint), Some(*owner));

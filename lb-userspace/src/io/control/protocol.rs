@@ -28,6 +28,10 @@ pub enum Request {
     Enable {
         target: Target,
     },
+    Explain {
+        target: Target,
+    },
+    Events {},
     Drain {
         target: Target,
     },

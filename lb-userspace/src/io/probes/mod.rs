@@ -22,14 +22,21 @@
 //! - Failing for reasons of our own (a file, no socket) is a failure in `Phase::Prepare`: it says nothing about the
 //!   backend.
 
+#[cfg(test)]
+mod authority;
 mod course;
+mod crew;
+mod http;
 mod tcp;
+mod tls;
 
 use std::net::SocketAddr;
 
 use tokio::time::{Instant, timeout_at};
 
 pub use self::course::{Course, Deadlines};
+pub use self::crew::Crew;
+use self::http::Http;
 use self::tcp::Tcp;
 use crate::core::config::{Ask, Check};
 use crate::core::health::observation::{Facts, Failure, Observation, Outcome};
@@ -44,11 +51,14 @@ pub enum Found {
 
 /// Asks one backend, again and again; holds what is worth keeping between questions.
 pub struct Prober {
+    backend: SocketAddr,
+    check: Check,
     kind: Kind,
 }
 
 enum Kind {
     Tcp(Tcp),
+    Http(Box<Http>),
 }
 
 impl Prober {
@@ -60,11 +70,21 @@ impl Prober {
         );
         let kind = match &check.ask {
             Ask::Tcp => Kind::Tcp(Tcp::new(address)),
-            Ask::Http(_) | Ask::Postgres(_) | Ask::Mysql(_) | Ask::Exec(_) => {
+            Ask::Http(settings) => Kind::Http(Box::new(Http::new(address, settings))),
+            Ask::Postgres(_) | Ask::Mysql(_) | Ask::Exec(_) => {
                 unreachable!("INVARIANT: core::config::unavailable refuses it")
             }
         };
-        Self { kind }
+        Self {
+            backend,
+            check: check.clone(),
+            kind,
+        }
+    }
+
+    /// Whether it was made for this.
+    pub fn is_for(&self, backend: SocketAddr, check: &Check) -> bool {
+        self.backend == backend && self.check == *check
     }
 
     pub async fn probe(&mut self, deadlines: Deadlines) -> Observation {
@@ -73,6 +93,7 @@ impl Prober {
         let ask = async {
             match &mut self.kind {
                 Kind::Tcp(tcp) => tcp.ask(&mut course).await,
+                Kind::Http(http) => http.ask(&mut course).await,
             }
         };
         let found = timeout_at(deadlines.whole, ask).await;

@@ -16,6 +16,7 @@ fn backend(name: &str, address: &str, weight: u16) -> Backend {
         name: name.to_owned(),
         address: address.parse().unwrap(),
         weight,
+        backup: false,
     }
 }
 
@@ -51,6 +52,9 @@ fn the_smallest_file_gets_the_defaults() {
             fall: 3,
             rise: 2,
         }),
+        max_active: None,
+        slow_start: None,
+        when_none_up: WhenNoneUp::Refuse,
         backends: vec![
             backend("198.18.1.11:8080", "198.18.1.11:8080", 1),
             backend("198.18.1.12:8080", "198.18.1.12:8080", 1),
@@ -111,6 +115,9 @@ backends = ["a"]
             idle_timeout: Duration::from_secs(60),
             on_down: OnDown::Reset,
             check: None,
+            max_active: None,
+            slow_start: None,
+            when_none_up: WhenNoneUp::Refuse,
             backends: vec![
                 backend("b", "198.18.1.2:53", 1),
                 backend("198.18.1.3:53", "198.18.1.3:53", 0),
@@ -155,7 +162,23 @@ fn the_shipped_file_shows_every_default() {
     // Examples, not defaults.
     shipped.node.name = Some("lb-a".to_owned());
     shipped.node.interfaces = Some(vec!["eth0".to_owned()]);
-    shipped.services.get_mut("web").unwrap().snat = vec!["198.18.0.100".parse().unwrap()];
+    let web = shipped.services.get_mut("web").unwrap();
+    web.snat = vec!["198.18.0.100".parse().unwrap()];
+    web.max_active = Some(1);
+    web.slow_start = Some(Duration::from_secs(30));
+    web.backends.push(Backend {
+        backup: true,
+        ..backend("198.18.1.13:8080", "198.18.1.13:8080", 1)
+    });
+    let check = web.check.as_mut().unwrap();
+    check.address = Some("198.18.1.13".parse().unwrap());
+    check.port = Some(8081);
+    let Ask::Http(http) = &mut check.ask else {
+        panic!("{:?}", check.ask)
+    };
+    http.host = Some("app.example".to_owned());
+    http.headers = vec![("X-Probe".to_owned(), "naru".to_owned())];
+    http.body = Some("all is well".to_owned());
     assert_eq!(all, shipped);
 }
 
@@ -172,7 +195,7 @@ fn the_contract_is_understood_except_for_what_cannot_be_done_yet() {
             &"15:1 [vrrp.main]: VRRP is not available in this version of Naru yet; remove it to run".to_owned()
         )
     );
-    assert_eq!(found.len(), 12);
+    assert_eq!(found.len(), 7);
 }
 
 #[test]

@@ -283,3 +283,71 @@ fn checks_and_alarms() {
     ));
     assert_eq!(unknown[1..], ["2:11 alarm \"a\": service \"webb\" is not defined"]);
 }
+
+#[test]
+fn checks_that_cannot_be_asked() {
+    let check = |keys: &str| {
+        let used = "[service.s]\nlisten = \"198.18.0.100:80\"\nbackends = [\"198.18.1.1:80\"]\ncheck = \"c\"\n";
+        let found = found(&format!("[check.c]\n{keys}\n{used}"));
+        found
+            .into_iter()
+            .filter(|line| !line.contains("not available"))
+            .collect::<Vec<_>>()
+    };
+    let cases = [
+        (
+            "type = \"http\"\nconnect_timeout = \"200ms\"\ntimeout = \"100ms\"",
+            "3:19 check \"c\": connect_timeout is longer than timeout",
+        ),
+        (
+            "type = \"http\"\nmethod = \"GET /\"",
+            "3:10 check \"c\": method: \"GET /\" is not a method",
+        ),
+        (
+            "type = \"http\"\npath = \"healthz\"",
+            "3:8 check \"c\": path: \"healthz\" is not a path",
+        ),
+        (
+            "type = \"http\"\nhost = \"a b\"",
+            "3:8 check \"c\": host: \"a b\" is not a host name",
+        ),
+        (
+            "type = \"http\"\nheaders = { \"X Y\" = \"1\" }",
+            "3:13 check \"c\": headers: \"X Y\" is not a header",
+        ),
+        (
+            "type = \"http\"\nheaders = { X = \"a\\nb\" }",
+            "3:17 check \"c\": headers: \"a\\nb\" cannot be sent",
+        ),
+        (
+            "type = \"http\"\nexpect = [\"400-300\"]",
+            "3:11 check \"c\": expect: \"400-300\" is not a range of status codes",
+        ),
+        (
+            "type = \"http\"\nca = \"/a\"",
+            "3:6 check \"c\": a check of this type has no ca",
+        ),
+        (
+            "type = \"https\"\nca = \"/a\"\nverify = false",
+            "3:6 check \"c\": ca names whom to trust, and verify = false trusts everybody",
+        ),
+        (
+            "type = \"postgres\"\nverify = false",
+            "3:10 check \"c\": verify without TLS",
+        ),
+        ("type = \"exec\"", "1:1 check \"c\": `command` is missing"),
+        (
+            "type = \"exec\"\ncommand = [\"probe\"]",
+            "3:12 check \"c\": command: \"probe\" is not an absolute path",
+        ),
+        (
+            "type = \"exec\"\ncommand = [\"/bin/true\"]\nport = 1",
+            "4:8 check \"c\": a check of this type has no port",
+        ),
+    ];
+    for (keys, expected) in cases {
+        assert_eq!(check(keys), [expected], "for\n{keys}");
+    }
+    // A server may answer slowly and often be asked.
+    assert_eq!(check("type = \"http\"\nevery = \"100ms\"\ntimeout = \"2s\""), [""; 0]);
+}

@@ -80,13 +80,7 @@ fn syntax() {
             "[service.a]\nlisten = 198.18.0.1:80\nbackends = [198.18.1.1:1]",
             &["2:10 `198.18.0.1:80` needs quotes", "3:13 `198.18.1.1:1` needs quotes"],
         ),
-        (
-            "[check.a]\ntype = \"tcp\"\nevery = 2s\n",
-            &[
-                "1:1 [check.a]: health checks are not available in this version of Naru yet; remove it to run",
-                "3:9 `2s` needs quotes",
-            ],
-        ),
+        ("[check.a]\ntype = \"tcp\"\nevery = 2s\n", &["3:9 `2s` needs quotes"]),
         // A lost line may have held the key that seems to be missing; in other sections it is missing.
         (
             "[service.a]\nlisten = \"198.18.0.1:1\" backends = [\"198.18.1.1:1\"]\n[service.b]\nlisten = \"198.18.0.2:1\"\n",
@@ -198,11 +192,7 @@ fn types_and_shapes() {
         ),
         (
             "max_active = \"1\"",
-            &[
-                "4:1 service \"web\": max_active: a limit of active backends is not available in this version of Naru yet; \
-             remove it to run",
-                "4:14 service \"web\": max_active: must be a whole number, not a string",
-            ],
+            &["4:14 service \"web\": max_active: must be a whole number, not a string"],
         ),
         (
             "[node]\ninterfaces = [\"eth0\", \"eth0\", \"a/b\"]",

@@ -10,18 +10,6 @@ fn keys_of_a_service() {
         ("on_down = \"drain\"", vec![]),
         ("on_down = \"reset\"", vec![]),
         (
-            "max_active = 1",
-            vec![(4, 1, "service \"web\": max_active: a limit of active backends is")],
-        ),
-        (
-            "backup = [\"198.18.1.13:80\"]",
-            vec![(4, 1, "service \"web\": backup: backup backends are")],
-        ),
-        (
-            "slow_start = \"30s\"",
-            vec![(4, 1, "service \"web\": slow_start: slow start is")],
-        ),
-        (
             "[web]\nlisten = \"127.0.0.1:8404\"",
             vec![(4, 1, "[web]: the status pages are")],
         ),

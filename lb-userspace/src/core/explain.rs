@@ -1,0 +1,243 @@
+//! The documents of `naru explain` and `naru events`: why a backend is as it is, and what has changed.
+//!
+//! Their fields may be added to, never renamed. Built from what is known; never asks anybody. What people read of
+//! them is in `tests/it/scenarios/explain.scn`.
+
+use std::fmt::Write as _;
+
+use lb_common::abi::BackendId;
+use serde::{Deserialize, Serialize};
+
+use super::condition::{Condition, State};
+use super::config::Check;
+use super::health::judge::{Judge, Record};
+use super::health::observation::{Outcome, Phase};
+use super::journal::{Entry, What};
+use super::members::Name;
+use super::overrides::Override;
+use super::timestamp::{rfc3339, rfc3339_millis};
+use super::world::World;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub service: String,
+    pub backend: String,
+    pub address: String,
+    pub state: State,
+    pub reason: String,
+    pub since: String,
+    /// As the file or an operator has it.
+    pub weight: u16,
+    pub effective_weight: u16,
+    /// What operators said: `drain by root since …`.
+    pub overrides: Vec<String>,
+    /// Null: it is not checked, and taken as up.
+    pub check: Option<String>,
+    pub usual_latency_ms: Option<f64>,
+    /// The last ten, oldest first.
+    pub results: Vec<CheckResult>,
+    /// Of this backend, oldest first.
+    pub events: Vec<Event>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckResult {
+    pub at: String,
+    /// `up`, `standby` or `failed`.
+    pub outcome: String,
+    pub phase: Phase,
+    /// Such as `errno 111`, `status 503`.
+    pub code: Option<String>,
+    pub latency_ms: f64,
+    /// All of it in a sentence.
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub at: String,
+    /// Null: the node as a whole, as are `backend`, `from` and `to`.
+    pub service: Option<String>,
+    pub backend: Option<String>,
+    /// Null: it was new.
+    pub from: Option<State>,
+    pub to: Option<State>,
+    pub reason: String,
+}
+
+/// None: it is not in the file, or the network is not known yet.
+pub fn explain(world: &World, name: &Name) -> Option<Explanation> {
+    let mut members = world.members().backends.iter();
+    let is_it = |(_, member): &(&BackendId, &super::members::Member)| {
+        member.name.as_ref() == Some(name) && member.leaving.is_none()
+    };
+    let (id, member) = members.find(is_it)?;
+    let condition: &Condition = world.conditions().get(id)?;
+    let judge = world.judge(*id);
+    let events = world.journal().entries().map(event);
+    Some(Explanation {
+        service: name.service.clone(),
+        backend: name.backend.clone(),
+        address: member.address.to_string(),
+        state: condition.state,
+        reason: condition.reason.clone(),
+        since: rfc3339(condition.since.wall),
+        weight: condition.weight,
+        effective_weight: condition.effective_weight,
+        overrides: world.overrides().get(name).map(said).unwrap_or_default(),
+        check: world.target(*id).map(|target| told(&target.check)),
+        usual_latency_ms: judge
+            .map(Judge::usual_latency)
+            .filter(|usual| !usual.is_zero())
+            .map(millis),
+        results: judge
+            .map(|judge| judge.records().map(result).collect())
+            .unwrap_or_default(),
+        events: events
+            .filter(|event| {
+                event.service.as_ref() == Some(&name.service) && event.backend.as_ref() == Some(&name.backend)
+            })
+            .collect(),
+    })
+}
+
+/// Oldest first.
+pub fn events(world: &World) -> Vec<Event> {
+    world.journal().entries().map(event).collect()
+}
+
+fn event(Entry { at, what }: &Entry) -> Event {
+    let at = rfc3339_millis(*at);
+    match what {
+        What::Backend { name, from, to, reason } => Event {
+            at,
+            service: Some(name.service.clone()),
+            backend: Some(name.backend.clone()),
+            from: *from,
+            to: Some(*to),
+            reason: reason.clone(),
+        },
+        What::Node(what) => Event {
+            at,
+            service: None,
+            backend: None,
+            from: None,
+            to: None,
+            reason: what.clone(),
+        },
+    }
+}
+
+fn said(over: &Override) -> Vec<String> {
+    let disable = over.disable.iter().map(|said| ("disable".to_owned(), said));
+    let drain = over.drain.iter().map(|said| ("drain".to_owned(), said));
+    let weight = over
+        .weight
+        .iter()
+        .map(|(weight, said)| (format!("weight {weight}"), said));
+    disable
+        .chain(drain)
+        .chain(weight)
+        .map(|(what, said)| format!("{what} by {} since {}", said.by, rfc3339(said.at)))
+        .collect()
+}
+
+fn told(check: &Check) -> String {
+    let Check {
+        ask,
+        every,
+        timeout,
+        connect_timeout,
+        fall,
+        rise,
+        ..
+    } = check;
+    let connect = match connect_timeout == timeout {
+        true => String::new(),
+        false => format!(" ({connect_timeout:?} to connect)"),
+    };
+    format!("{ask}, every {every:?}, timeout {timeout:?}{connect}, fall {fall}, rise {rise}")
+}
+
+fn result(Record { at, observation }: &Record) -> CheckResult {
+    let (outcome, code) = match &observation.outcome {
+        Outcome::Up(_) => ("up", None),
+        Outcome::Standby(..) => ("standby", None),
+        Outcome::Failed(failure) => ("failed", failure.code.as_ref().map(ToString::to_string)),
+    };
+    CheckResult {
+        at: rfc3339_millis(*at),
+        outcome: outcome.to_owned(),
+        phase: observation.phase,
+        code,
+        latency_ms: millis(observation.latency),
+        text: observation.to_string(),
+    }
+}
+
+fn millis(duration: std::time::Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+/// For people, the verdict first.
+pub fn render(explained: &Explanation) -> String {
+    let Explanation {
+        service,
+        backend,
+        address,
+        ..
+    } = explained;
+    let state = explained.state.word();
+    let mut text = format!("{service}/{backend} at {address} is {state} since {}", explained.since);
+    let mut line = |key: &str, value: &str| {
+        let _infallible = write!(text, "\n  {key:<8} {value}");
+    };
+    if !explained.reason.is_empty() {
+        line("reason", &explained.reason);
+    }
+    line(
+        "weight",
+        &format!("{} of {}", explained.effective_weight, explained.weight),
+    );
+    for said in &explained.overrides {
+        line("override", said);
+    }
+    line("check", explained.check.as_deref().unwrap_or("none: it is taken as up"));
+    if let Some(usual) = explained.usual_latency_ms {
+        line("answers", &format!("in {usual:.1} ms, usually"));
+    }
+    if !explained.results.is_empty() {
+        text.push_str("\n\nLast checks:");
+        for result in &explained.results {
+            let CheckResult {
+                at,
+                latency_ms,
+                text: seen,
+                ..
+            } = result;
+            let _infallible = write!(text, "\n  {at}  {latency_ms:>7.1} ms  {seen}");
+        }
+    }
+    if !explained.events.is_empty() {
+        text.push_str("\n\nLast changes:");
+        for event in explained.events.iter().rev().take(10).rev() {
+            let _infallible = write!(text, "\n  {}", render_event(event));
+        }
+    }
+    text
+}
+
+/// On a line.
+pub fn render_event(event: &Event) -> String {
+    let Event { at, reason, .. } = event;
+    let (Some(service), Some(backend), Some(to)) = (&event.service, &event.backend, event.to) else {
+        return format!("{at}  node: {reason}");
+    };
+    let from = event.from.map_or("new", State::word);
+    let reason = if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason}")
+    };
+    format!("{at}  {service}/{backend} {from} -> {}{reason}", to.word())
+}

@@ -1,0 +1,120 @@
+//! What follows from all that is known: how each backend stands, who serves, and the slot tables.
+
+use std::collections::BTreeMap;
+
+use lb_common::abi::{BackendId, ServiceId};
+
+use super::{Moment, World, tables};
+use crate::core::condition::{Condition, Way};
+use crate::core::config::Service;
+use crate::core::interfaces::{satisfying, wanted};
+use crate::core::next_hops::NextHops;
+use crate::core::selection::Candidate;
+use crate::core::steering::Share;
+
+impl World {
+    /// Nothing does before there is a config and a network.
+    pub(super) fn conclude(&mut self, now: Moment) {
+        let (Some(applied), Some(network)) = (&self.applied, &self.network) else {
+            return;
+        };
+        let config = &applied.file.config;
+        self.kept
+            .get_or_insert_with(|| satisfying(&self.adopted, &config.node, network));
+        self.interfaces = wanted(config, network, &self.interfaces);
+        let mut conditions = self.standing_alone(now);
+        self.select(&mut conditions, now);
+        for (id, condition) in &mut conditions {
+            if let Some(before) = self.conditions.get(id) {
+                condition.continue_from(before);
+            }
+        }
+        let before = std::mem::replace(&mut self.conditions, conditions);
+        self.make_tables();
+        self.write_down(&before, now.wall);
+    }
+
+    /// How each backend stands, whatever the others do.
+    fn standing_alone(&self, now: Moment) -> BTreeMap<BackendId, Condition> {
+        let Some((applied, network)) = self.settled() else {
+            return BTreeMap::new();
+        };
+        let hops = NextHops {
+            network,
+            interfaces: &self.interfaces,
+        };
+        let stand = |(&id, member)| {
+            let member: &crate::core::members::Member = member;
+            let said = member.name.as_ref().and_then(|name| self.overrides.get(name));
+            let way = Way::to(member, &applied.file.config, &hops);
+            let condition = Condition::conclude(member, said, &way, self.health.judge(id), now);
+            match self.conditions.get(&id) {
+                // What the network forgets about those it does not hear is no news while we hear nobody.
+                Some(before) if self.suspects_itself() && condition.is_lost_beside(before) => (id, before.clone()),
+                _ => (id, condition),
+            }
+        };
+        self.members.backends.iter().map(stand).collect()
+    }
+
+    fn select(&mut self, conditions: &mut BTreeMap<BackendId, Condition>, now: Moment) {
+        let Some(applied) = &self.applied else { return };
+        let mut by_service: BTreeMap<&str, (ServiceId, Vec<Candidate<'_>>)> = BTreeMap::new();
+        let services = &applied.file.config.services;
+        let is_backup = |service: &Service, name: &str| {
+            let mut backups = service.backends.iter().filter(|backend| backend.backup);
+            backups.any(|backend| backend.name == name)
+        };
+        for (&id, condition) in conditions.iter_mut() {
+            let member = &self.members.backends[&id];
+            let (Some(name), None) = (&member.name, member.leaving) else {
+                continue;
+            };
+            let Some(service) = services.get(&name.service) else {
+                continue;
+            };
+            let candidate = Candidate {
+                id,
+                name: &name.backend,
+                fingerprint: member.fingerprint,
+                backup: is_backup(service, &name.backend),
+                facts: self.health.judge(id).map(|judge| judge.facts()),
+                condition,
+            };
+            let of_service = by_service.entry(&name.service);
+            of_service
+                .or_insert_with(|| (member.service, Vec::new()))
+                .1
+                .push(candidate);
+        }
+        self.selection.begin(|id| self.members.backends.contains_key(&id));
+        for (name, (id, mut candidates)) in by_service {
+            self.selection
+                .choose(id, name, &services[name], &mut candidates, now.monotonic);
+        }
+    }
+
+    fn make_tables(&mut self) {
+        let Some(applied) = &self.applied else { return };
+        let ids = self.members.services.values();
+        let mut shares: BTreeMap<ServiceId, Vec<Share>> = ids.map(|&service| (service, Vec::new())).collect();
+        let members = self
+            .members
+            .backends
+            .iter()
+            .filter(|(_, member)| member.leaving.is_none());
+        for (&backend, member) in members {
+            shares.entry(member.service).or_default().push(Share {
+                backend,
+                fingerprint: member.fingerprint,
+                weight: member.weight,
+                effective_weight: self.conditions[&backend].share,
+            });
+        }
+        let services = applied.file.config.services.iter();
+        let algorithms = services
+            .map(|(name, service)| (self.members.services[name], service.algorithm))
+            .collect();
+        tables::update(&mut self.tables, shares, &algorithms);
+    }
+}
