@@ -1,6 +1,8 @@
 //! What a scenario acts on: the world, and in the place of kernel and network, values that obey at once.
 //!
 //! The kernel here knows one thing more than to obey: it fails the test when a state between two actions is unsafe.
+//!
+//! Long because: one type holds all that a scenario acts on, and each command is a few lines of it.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,6 @@
 //! Health before backends that answer, refuse or are silent at given times; the clock is a number.
+//!
+//! Long because: one stage, and every rule of judgement played on it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
