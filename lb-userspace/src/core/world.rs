@@ -16,7 +16,7 @@ use lb_common::abi::{BackendId, ServiceId};
 use lb_common::verdict::Reason;
 use thiserror::Error;
 
-use super::condition::Condition;
+use super::condition::{Condition, State};
 use super::config::{Node, Parsed, Xdp};
 use super::endings::Terms;
 use super::health::observation::Observation;
@@ -90,8 +90,11 @@ pub struct World {
     health: Health,
     selection: Selection,
     launches: Vec<Launch>,
+    /// A plan has been carried out, as far as the kernel let us.
+    acted: bool,
     /// As the journal has it.
     suspected: bool,
+    written: BTreeMap<BackendId, State>,
     journal: Journal,
     conditions: BTreeMap<BackendId, Condition>,
     tables: BTreeMap<ServiceId, Table>,
@@ -173,6 +176,9 @@ impl World {
             Event::Failures(failures) => {
                 self.retry_at = (!failures.is_empty()).then(|| now.monotonic + RETRY);
                 self.failures = failures;
+                if !std::mem::replace(&mut self.acted, true) {
+                    self.write_down(now.wall);
+                }
                 if self.failures.is_empty() && self.settled().is_some() {
                     self.members.settle();
                 }

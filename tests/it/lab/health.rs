@@ -194,7 +194,7 @@ fn a_node_that_is_cut_off_suspects_itself() {
         let tally = Load::one_each(4).requests(400).start(&net.client, LISTEN)?.finish();
         assert_clean(&tally, 400);
         let events = naru.tell(&["events"])?;
-        assert!(!events.contains("-> down"), "{events}");
+        assert!(!events.contains("up -> down"), "{events}");
         assert!(
             events.contains("suspecting this node") && events.contains("heard again"),
             "{events}"

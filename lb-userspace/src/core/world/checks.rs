@@ -1,12 +1,12 @@
 //! The world's part in health: whom to watch, and what is written down when a backend changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use lb_common::abi::BackendId;
 
 use super::World;
-use crate::core::condition::{Condition, State};
+use crate::core::condition::State;
 use crate::core::health::judge::Judge;
 use crate::core::health::{Launch, Target};
 use crate::core::journal::What;
@@ -63,10 +63,15 @@ impl World {
         self.health.watch(targets, |id| serving.contains(&id), now.monotonic);
     }
 
-    /// Also when the node's trust in itself has changed.
-    pub(super) fn write_down(&mut self, before: &BTreeMap<BackendId, Condition>, now: SystemTime) {
+    /// Also when the node's trust in itself has changed. Until a first plan is carried out everything is on its way
+    /// to be known, and nothing has changed.
+    pub(super) fn write_down(&mut self, now: SystemTime) {
+        if !self.acted {
+            return;
+        }
+        self.written.retain(|id, _| self.conditions.contains_key(id));
         for (id, condition) in &self.conditions {
-            let from = before.get(id).map(|before| before.state);
+            let from = self.written.insert(*id, condition.state);
             let is_usual = |state| matches!(state, State::Checking | State::Up);
             if from == Some(condition.state) || from.is_none() && is_usual(condition.state) {
                 continue;

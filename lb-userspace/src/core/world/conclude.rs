@@ -29,9 +29,9 @@ impl World {
                 condition.continue_from(before);
             }
         }
-        let before = std::mem::replace(&mut self.conditions, conditions);
+        self.conditions = conditions;
         self.make_tables();
-        self.write_down(&before, now.wall);
+        self.write_down(now.wall);
     }
 
     /// How each backend stands, whatever the others do.
