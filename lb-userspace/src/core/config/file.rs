@@ -143,7 +143,7 @@ section! {
         database: String,
         /// A replica further behind than this takes no new flows.
         max_lag: Duration,
-        /// The program and its arguments; exit code 0 means up.
+        /// The program and its arguments; exit code 0 means up, 10 standby, 75 that nothing was found out, any other down.
         command: List<String>,
     }
 }

@@ -29,7 +29,6 @@ const ROWS: &[Row] = &[
     section("vrrp", "VRRP is"),
     key("check", "type", When::Word("postgres"), "checks of databases are"),
     key("check", "type", When::Word("mysql"), "checks of databases are"),
-    key("check", "type", When::Word("exec"), "checks by programs are"),
     section("alarm", "alarms are"),
     section("web", "the status pages are"),
     key("backend", "host", When::Given, "resolving the names of backends is"),

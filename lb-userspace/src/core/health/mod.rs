@@ -22,6 +22,7 @@ use self::observation::Observation;
 use self::suspicion::{Suspicion, View};
 use super::config::Check;
 use super::fingerprint::mix;
+use super::members::Name;
 use super::world::Moment;
 
 /// Backends that come together are first asked this far apart, so that many of them make no burst.
@@ -34,6 +35,7 @@ const WITNESSES: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub service: ServiceId,
+    pub name: Name,
     pub address: SocketAddr,
     /// The same on every node.
     pub fingerprint: u64,

@@ -81,7 +81,8 @@ impl Observation {
     pub fn is_answer(&self) -> bool {
         match &self.outcome {
             Outcome::Up(_) | Outcome::Standby(..) => true,
-            Outcome::Failed(_) if self.phase == Phase::Prepare => false,
+            // What a program of the operator's met is not known.
+            Outcome::Failed(_) if matches!(self.phase, Phase::Prepare | Phase::Run) => false,
             Outcome::Failed(failure) if self.phase == Phase::Connect => {
                 matches!(failure.code, Some(Code::Errno(ECONNREFUSED | ECONNRESET)))
             }
@@ -166,7 +167,7 @@ impl fmt::Display for Facts {
             Role::Replica => "replica".to_owned(),
         });
         let timeline = self.timeline.map(|timeline| format!("timeline {timeline}"));
-        let lag = self.lag.map(|lag| format!("lag {lag:.1?}"));
+        let lag = self.lag.map(|lag| format!("lag {:.1}s", lag.as_secs_f64()));
         let facts: Vec<String> = [role, timeline, lag].into_iter().flatten().collect();
         if facts.is_empty() {
             return Ok(());

@@ -13,6 +13,7 @@ use super::judge::Standing::{self, Checking, Down, Presumed, Standby, Up};
 use super::observation::{Code, Facts, Failure, Observation, Outcome, Phase};
 use super::{Health, Target};
 use crate::core::config::{Check, Protocol};
+use crate::core::members::Name;
 use crate::core::world::Moment;
 
 /// What a backend does with a check that begins at this millisecond.
@@ -50,6 +51,10 @@ fn target(id: BackendId, service: ServiceId, check: &Check) -> (BackendId, Targe
     let address = SocketAddr::new([198, 18, (id >> 8) as u8, id as u8].into(), 80);
     let target = Target {
         service,
+        name: Name {
+            service: service.to_string(),
+            backend: id.to_string(),
+        },
         address,
         fingerprint: u64::from(id) * 7919,
         check: check.clone(),

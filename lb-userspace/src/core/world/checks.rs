@@ -52,11 +52,13 @@ impl World {
             .iter()
             .filter(|(_, member)| member.leaving.is_none());
         let targets = members.filter_map(|(&id, member)| {
+            let name = member.name.as_ref()?;
             let target = Target {
                 service: member.service,
+                name: name.clone(),
                 address: member.address,
                 fingerprint: member.fingerprint,
-                check: services.get(&member.name.as_ref()?.service)?.check.clone()?,
+                check: services.get(&name.service)?.check.clone()?,
             };
             Some((id, target))
         });

@@ -23,6 +23,8 @@ const OURS: [i32; 8] = [
     libc::EAFNOSUPPORT,
 ];
 
+const LONGEST_WORDS: usize = 200;
+
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
     pub connect: Instant,
@@ -94,4 +96,13 @@ pub fn failure(error: &io::Error) -> Failure {
     let words = error.to_string();
     let words = words.split(" (os error").next().unwrap_or_default().to_lowercase();
     Failure::coded(words, Code::Errno(errno))
+}
+
+/// What somebody else said, fit for one line of a log.
+pub fn words(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let plain = said.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut words: String = plain.take(LONGEST_WORDS).collect();
+    words.truncate(words.trim_end().len());
+    words
 }

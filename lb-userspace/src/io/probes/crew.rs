@@ -3,7 +3,6 @@
 //! Begins what it is told to, ends what nobody wants to know any more; decides neither.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 
 use lb_common::abi::BackendId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -11,7 +10,6 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tracing::warn;
 
 use super::{Deadlines, Prober};
-use crate::core::config::Check;
 use crate::core::health::observation::{Failure, Observation, Outcome, Phase};
 use crate::core::health::{Launch, Target};
 
@@ -24,8 +22,7 @@ pub struct Crew {
 
 /// Where one backend is asked from.
 struct Post {
-    address: SocketAddr,
-    check: Check,
+    target: Target,
     /// Waits for the next question.
     idle: Option<Prober>,
 }
@@ -54,15 +51,12 @@ impl Crew {
     }
 
     pub fn begin(&mut self, launch: Launch, target: &Target) {
-        let Target { address, check, .. } = target;
-        let post = self
-            .posts
-            .entry(launch.backend)
-            .or_insert_with(|| Post::new(*address, check));
-        if post.address != *address || post.check != *check {
-            *post = Post::new(*address, check);
+        let check = &target.check;
+        let post = self.posts.entry(launch.backend).or_insert_with(|| Post::new(target));
+        if post.target != *target {
+            *post = Post::new(target);
         }
-        let mut prober = post.idle.take().unwrap_or_else(|| Prober::new(*address, check));
+        let mut prober = post.idle.take().unwrap_or_else(|| Prober::new(target));
         let deadlines = Deadlines::from_now(check.connect_timeout, check.timeout);
         let handle = self.tasks.spawn(async move {
             let observation = prober.probe(deadlines).await;
@@ -112,17 +106,16 @@ impl Crew {
 }
 
 impl Post {
-    fn new(address: SocketAddr, check: &Check) -> Self {
+    fn new(target: &Target) -> Self {
         Self {
-            address,
-            check: check.clone(),
+            target: target.clone(),
             idle: None,
         }
     }
 
     /// One that was sent elsewhere, before a reload, is no use here.
     fn take_back(&mut self, prober: Prober) {
-        if prober.is_for(self.address, &self.check) {
+        if prober.is_for(&self.target) {
             self.idle.get_or_insert(prober);
         }
     }
@@ -130,21 +123,18 @@ impl Post {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::time::Duration;
 
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 
     use super::*;
-    use crate::core::config::Protocol;
+    use crate::core::config::{Check, Protocol};
+    use crate::io::probes;
 
     fn target(address: SocketAddr) -> Target {
-        Target {
-            service: 1,
-            address,
-            fingerprint: 1,
-            check: Check::implied(Protocol::Tcp).unwrap(),
-        }
+        probes::target(address, Check::implied(Protocol::Tcp).unwrap())
     }
 
     fn launch(backend: BackendId, number: u64) -> Launch {

@@ -4,7 +4,7 @@
 //! servers of its file's tests, and in the lab.
 //!
 //! # The shape of a kind
-//! A kind is a file here with a struct that is made by `new(address, &settings)` without effects, and has
+//! A kind is a file here with a struct that is made by `new(address, &settings)`, or the like, without effects, and has
 //! ```ignore
 //! pub async fn ask(&mut self, course: &mut Course) -> Result<Found, Failure>
 //! ```
@@ -26,6 +26,7 @@
 mod authority;
 mod course;
 mod crew;
+mod exec;
 mod http;
 mod tcp;
 mod tls;
@@ -36,9 +37,11 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::course::{Course, Deadlines};
 pub use self::crew::Crew;
+use self::exec::Exec;
 use self::http::Http;
 use self::tcp::Tcp;
-use crate::core::config::{Ask, Check};
+use crate::core::config::Ask;
+use crate::core::health::Target;
 use crate::core::health::observation::{Facts, Failure, Observation, Outcome};
 
 /// What a kind found when nothing failed.
@@ -51,62 +54,80 @@ pub enum Found {
 
 /// Asks one backend, again and again; holds what is worth keeping between questions.
 pub struct Prober {
-    backend: SocketAddr,
-    check: Check,
+    target: Target,
     kind: Kind,
 }
 
 enum Kind {
     Tcp(Tcp),
     Http(Box<Http>),
+    Exec(Exec),
 }
 
 impl Prober {
-    /// `backend` is its address in the service; the check may name another.
-    pub fn new(backend: SocketAddr, check: &Check) -> Self {
+    pub fn new(target: &Target) -> Self {
+        let Target { name, check, .. } = target;
         let address = SocketAddr::new(
-            check.address.unwrap_or(backend.ip()),
-            check.port.unwrap_or(backend.port()),
+            check.address.unwrap_or(target.address.ip()),
+            check.port.unwrap_or(target.address.port()),
         );
         let kind = match &check.ask {
             Ask::Tcp => Kind::Tcp(Tcp::new(address)),
             Ask::Http(settings) => Kind::Http(Box::new(Http::new(address, settings))),
-            Ask::Postgres(_) | Ask::Mysql(_) | Ask::Exec(_) => {
+            Ask::Postgres(_) | Ask::Mysql(_) => {
                 unreachable!("INVARIANT: core::config::unavailable refuses it")
             }
+            Ask::Exec(command) => Kind::Exec(Exec::new(command, name, address)),
         };
         Self {
-            backend,
-            check: check.clone(),
+            target: target.clone(),
             kind,
         }
     }
 
-    /// Whether it was made for this.
-    pub fn is_for(&self, backend: SocketAddr, check: &Check) -> bool {
-        self.backend == backend && self.check == *check
+    pub fn is_for(&self, target: &Target) -> bool {
+        self.target == *target
     }
 
     pub async fn probe(&mut self, deadlines: Deadlines) -> Observation {
-        let mut course = Course::new(deadlines);
-        let begin = Instant::now();
-        let ask = async {
-            match &mut self.kind {
-                Kind::Tcp(tcp) => tcp.ask(&mut course).await,
-                Kind::Http(http) => http.ask(&mut course).await,
-            }
-        };
-        let found = timeout_at(deadlines.whole, ask).await;
-        let outcome = match found {
-            Ok(Ok(Found::Up(facts))) => Outcome::Up(facts),
-            Ok(Ok(Found::Standby(why, facts))) => Outcome::Standby(why, facts),
-            Ok(Err(failure)) => Outcome::Failed(failure),
-            Err(_) => Outcome::Failed(Failure::new("no answer in time")),
-        };
-        Observation {
-            outcome,
-            phase: course.phase(),
-            latency: begin.elapsed(),
-        }
+        observe(deadlines, async |course| match &mut self.kind {
+            Kind::Tcp(tcp) => tcp.ask(course).await,
+            Kind::Http(http) => http.ask(course).await,
+            Kind::Exec(exec) => exec.ask(course).await,
+        })
+        .await
+    }
+}
+
+/// One question, timed, and ended when it takes too long.
+async fn observe(deadlines: Deadlines, ask: impl AsyncFnOnce(&mut Course) -> Result<Found, Failure>) -> Observation {
+    let mut course = Course::new(deadlines);
+    let begin = Instant::now();
+    let outcome = match timeout_at(deadlines.whole, ask(&mut course)).await {
+        Ok(Ok(Found::Up(facts))) => Outcome::Up(facts),
+        Ok(Ok(Found::Standby(why, facts))) => Outcome::Standby(why, facts),
+        Ok(Err(failure)) => Outcome::Failed(failure),
+        Err(_) => Outcome::Failed(Failure::new("no answer in time")),
+    };
+    Observation {
+        outcome,
+        phase: course.phase(),
+        latency: begin.elapsed(),
+    }
+}
+
+/// Whom tests ask.
+#[cfg(test)]
+fn target(address: SocketAddr, check: crate::core::config::Check) -> Target {
+    let name = crate::core::members::Name {
+        service: "web".to_owned(),
+        backend: "a".to_owned(),
+    };
+    Target {
+        service: 1,
+        name,
+        address,
+        fingerprint: 1,
+        check,
     }
 }

@@ -30,14 +30,12 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::core::config::{Check, Protocol};
     use crate::core::health::observation::{Code, Observation, Outcome, Phase};
-    use crate::io::probes::{Deadlines, Prober};
+    use crate::io::probes::{Deadlines, observe};
 
     async fn probe(address: SocketAddr) -> Observation {
-        let check = Check::implied(Protocol::Tcp).unwrap();
         let deadlines = Deadlines::from_now(Duration::from_millis(100), Duration::from_millis(100));
-        Prober::new(address, &check).probe(deadlines).await
+        observe(deadlines, async |course| Tcp::new(address).ask(course).await).await
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use super::*;
 use crate::core::config::{Ask, Check, Config, parse};
 use crate::core::health::observation::{Observation, Outcome};
 use crate::io::probes::authority::Authority;
-use crate::io::probes::{Deadlines, Prober};
+use crate::io::probes::{Deadlines, Prober, target};
 
 const DEADLINE: Duration = Duration::from_millis(400);
 
@@ -27,7 +27,7 @@ fn check(keys: &str) -> Check {
 
 async fn probe(address: SocketAddr, keys: &str) -> Observation {
     let deadlines = Deadlines::from_now(DEADLINE, DEADLINE);
-    Prober::new(address, &check(keys)).probe(deadlines).await
+    Prober::new(&target(address, check(keys))).probe(deadlines).await
 }
 
 async fn listen() -> (TcpListener, SocketAddr) {
@@ -148,7 +148,7 @@ async fn another_port_can_be_asked() {
     let mut check = check(&format!("port = {}", address.port()));
     check.address = Some(address.ip());
     let deadlines = Deadlines::from_now(DEADLINE, DEADLINE);
-    let observation = Prober::new(nobody, &check).probe(deadlines).await;
+    let observation = Prober::new(&target(nobody, check)).probe(deadlines).await;
     assert_eq!(observation.to_string(), "up");
 }
 
