@@ -18,15 +18,23 @@ const SCRIPT: &str = r#"
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 policy=/usr/sbin/policy-rc.d
+made=
 if [ ! -e $policy ]; then
-    trap 'rm -f $policy' EXIT
+    made=$policy
+    trap 'rm -f $made' EXIT
     printf '#!/bin/sh\nexit 101\n' >$policy
     chmod 755 $policy
 fi
+cluster=/etc/postgresql-common/createcluster.d/naru.conf
+if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+    mkdir -p ${cluster%/*}
+    trap 'rm -f $made $cluster' EXIT
+    echo 'create_main_cluster = false' >$cluster
+fi
 apt-get -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"
 [ "$1" = install ] && [ -d /run/systemd/system ] || exit 0
-for unit in nginx haproxy; do
-    case " $* " in *" $unit "*) systemctl disable "$unit" ;; esac
+for unit in nginx haproxy mariadb postgresql; do
+    case " $* " in *" $unit"*) systemctl disable "$unit" ;; esac
 done
 "#;
 

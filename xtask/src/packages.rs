@@ -20,6 +20,8 @@ pub const LAB: &[Program] = &[
     program("nginx", "nginx"),
     program("curl", "curl"),
     program("openssl", "openssl"),
+    program("psql", "postgresql-15"),
+    program("mariadbd", "mariadb-server"),
 ];
 
 pub const BENCH: &[Program] = &[
