@@ -3,6 +3,7 @@
 //! Never touches the network it is started from; everything made here goes when its owner is dropped, and `case`
 //! fails when something stays. How to write a case: docs/testing.md. Tested by tests/it/lab.
 
+mod asker;
 mod bulk;
 mod client;
 mod crowd;
@@ -33,6 +34,7 @@ use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 
+pub use asker::Asker;
 pub use bulk::{Bulk, BulkServer, Transfer};
 pub use client::{Connection, Load, Running, Tally, get};
 pub use crowd::Crowd;

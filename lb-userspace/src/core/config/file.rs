@@ -135,13 +135,13 @@ section! {
         server_name: String,
         /// The role the database must have.
         role: Role,
-        /// User to log in as.
+        /// User to log in as; without it naru.
         user: String,
-        /// File that holds the password.
+        /// File that holds the password; it is read again for each login.
         password_file: PathBuf,
-        /// Database to log in to.
+        /// Database to log in to; without it postgres, and none for mysql.
         database: String,
-        /// A replica further behind than this takes no new flows.
+        /// A replica that has missed something for longer than this takes no new flows.
         max_lag: Duration,
         /// The program and its arguments; exit code 0 means up, 10 standby, 75 that nothing was found out, any other down.
         command: List<String>,

@@ -20,15 +20,12 @@ struct Row {
 
 enum When {
     Given,
-    Word(&'static str),
     HostName,
 }
 
 const ROWS: &[Row] = &[
     section("dns", "resolving the names of backends is"),
     section("vrrp", "VRRP is"),
-    key("check", "type", When::Word("postgres"), "checks of databases are"),
-    key("check", "type", When::Word("mysql"), "checks of databases are"),
     section("alarm", "alarms are"),
     section("web", "the status pages are"),
     key("backend", "host", When::Given, "resolving the names of backends is"),
@@ -114,7 +111,6 @@ impl When {
     fn applies(&self, key: &Span, value: &Spanned<DeValue<'_>>) -> Option<Span> {
         match self {
             Self::Given => Some(key.clone()),
-            Self::Word(word) => (value.get_ref().as_str() == Some(word)).then(|| value.span()),
             Self::HostName => {
                 let is_host = |text: &str| matches!(values::member(text), Ok(Member::Host(_)));
                 let mut elements = value.get_ref().as_array().into_iter().flatten();

@@ -63,6 +63,17 @@ impl Course {
         self.phase
     }
 
+    /// For a first attempt, as long as a connection may take but no more than half of what is left; a connection
+    /// that is opened after it has its own time from then on.
+    pub fn spend_half(&mut self) -> Instant {
+        let now = Instant::now();
+        let left = self.deadlines.whole - now;
+        let connecting = self.deadlines.connect - now;
+        let end = now + connecting.min(left / 2);
+        self.deadlines.connect = (end + connecting).min(self.deadlines.whole);
+        end
+    }
+
     /// Enters `Phase::Connect`; a failure of our own takes that back.
     pub async fn connect(&mut self, address: SocketAddr) -> Result<TcpStream, Failure> {
         self.enter(Phase::Connect);

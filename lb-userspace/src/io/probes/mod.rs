@@ -26,10 +26,14 @@
 mod authority;
 mod course;
 mod crew;
+mod database;
 mod exec;
 mod http;
+mod mysql;
+mod postgres;
 mod tcp;
 mod tls;
+mod wire;
 
 use std::net::SocketAddr;
 
@@ -37,8 +41,11 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::course::{Course, Deadlines};
 pub use self::crew::Crew;
+use self::database::Database;
 use self::exec::Exec;
 use self::http::Http;
+use self::mysql::Mysql;
+use self::postgres::Postgres;
 use self::tcp::Tcp;
 use crate::core::config::Ask;
 use crate::core::health::Target;
@@ -61,6 +68,8 @@ pub struct Prober {
 enum Kind {
     Tcp(Tcp),
     Http(Box<Http>),
+    Postgres(Box<Database<Postgres>>),
+    Mysql(Box<Database<Mysql>>),
     Exec(Exec),
 }
 
@@ -74,9 +83,8 @@ impl Prober {
         let kind = match &check.ask {
             Ask::Tcp => Kind::Tcp(Tcp::new(address)),
             Ask::Http(settings) => Kind::Http(Box::new(Http::new(address, settings))),
-            Ask::Postgres(_) | Ask::Mysql(_) => {
-                unreachable!("INVARIANT: core::config::unavailable refuses it")
-            }
+            Ask::Postgres(settings) => Kind::Postgres(Box::new(Database::new(address, settings))),
+            Ask::Mysql(settings) => Kind::Mysql(Box::new(Database::new(address, settings))),
             Ask::Exec(command) => Kind::Exec(Exec::new(command, name, address)),
         };
         Self {
@@ -93,6 +101,8 @@ impl Prober {
         observe(deadlines, async |course| match &mut self.kind {
             Kind::Tcp(tcp) => tcp.ask(course).await,
             Kind::Http(http) => http.ask(course).await,
+            Kind::Postgres(postgres) => postgres.ask(course).await,
+            Kind::Mysql(mysql) => mysql.ask(course).await,
             Kind::Exec(exec) => exec.ask(course).await,
         })
         .await

@@ -195,7 +195,7 @@ fn the_contract_is_understood_except_for_what_cannot_be_done_yet() {
             &"15:1 [vrrp.main]: VRRP is not available in this version of Naru yet; remove it to run".to_owned()
         )
     );
-    assert_eq!(found.len(), 7);
+    assert_eq!(found.len(), 5);
 }
 
 #[test]
