@@ -77,8 +77,8 @@ fn endings(bound: Bound, world: &World, stories: &[Story]) -> BTreeSet<String> {
             path: Path::default(),
         };
         let mut machine = Machine::new(world.memory(), stories.len(), bound == Bound::AllSchedules);
-        for cpu in 0..stories.len() {
-            machine = machine.begins(cpu, &|| stories[cpu](world), &mut walk.places);
+        for (cpu, story) in stories.iter().enumerate() {
+            machine = machine.begins(cpu, &|| story(world), &mut walk.places);
         }
         if walk.from(&machine, 0, bound).is_some() {
             println!("{bound:?}: {} states", walk.known.len());
@@ -101,14 +101,14 @@ impl Walk<'_> {
             return Some(());
         }
         let mut over = true;
-        for cpu in 0..self.stories.len() {
+        for (cpu, story) in self.stories.iter().enumerate() {
             if let Some(step) = machine.next(cpu) {
                 over = false;
                 let Some(left) = bound.less(current.is_some_and(|current| current != cpu)) else {
                     continue;
                 };
                 self.path.0.push(format!("CPU {cpu} {step}"));
-                let mut after = machine.goes_on(cpu, &|| self.stories[cpu](self.world), &mut self.places);
+                let mut after = machine.goes_on(cpu, &|| story(self.world), &mut self.places);
                 self.world.look(machine, &mut after, cpu);
                 self.from(&after, cpu, left)?;
                 self.path.0.pop();

@@ -81,6 +81,10 @@ fn moves() -> Story {
     Box::new(World::moves)
 }
 
+fn severs() -> Story {
+    Box::new(World::severs)
+}
+
 /// One after the other.
 fn both(first: Story, second: Story) -> Story {
     Box::new(move |world| format!("{} and {}", first(world), second(world)))
@@ -278,6 +282,31 @@ fn a_flow_that_begins_anew_has_nothing_of_the_old_one() {
         "sent, sent; 2 half-open/half-open",
     ];
     check(AllSchedules, &over(), &[packet(KEY, SYN), packet(BACK, RST)], &ways);
+}
+
+#[test]
+fn a_flow_whose_backend_is_lost_stays_severed() {
+    let ways = [
+        "1 severed, flow_reset, flow_reset; 2 severed/severed answered",
+        "1 severed, flow_reset, sent; 2 severed/severed answered fin",
+        "1 severed, sent, flow_reset; 2 severed/severed answered",
+        "1 severed, sent, sent; 2 severed/severed answered fin",
+    ];
+    let stories = [severs(), packet(KEY, ACK), packet(BACK, FIN | ACK)];
+    check(Interruptions(2), &answered(), &stories, &ways);
+    let ways = [
+        "0 severed, sent; 2 closing fin/closing answered fin",
+        "1 severed, flow_reset; 2 severed fin/severed answered",
+        "1 severed, sent; 2 severed fin/severed answered fin",
+    ];
+    let client_done = after(established(), &[(KEY, FIN | ACK)]);
+    check(AllSchedules, &client_done, &[severs(), packet(BACK, FIN | ACK)], &ways);
+    let ways = [
+        "0 severed, sent; 2 half-open/half-open",
+        "1 severed, sent; 2 half-open/half-open",
+        "1 severed, sent; 2 severed/severed",
+    ];
+    check(AllSchedules, &half_open(), &[severs(), packet(KEY, SYN)], &ways);
 }
 
 #[test]

@@ -315,8 +315,8 @@ pub mod shared {
         let given = step(Kind::Reads, at, size_of::<T>(), |turn, access| {
             let bytes = turn.bytes(access.range());
             LENT.with_borrow_mut(|lent: &mut HashMap<_, _>| {
-                let lend = || bytes.chunks(8).map(number).collect::<Vec<u64>>().leak();
-                let lent: &'static [u64] = *lent.entry(bytes.clone()).or_insert_with(|| lend());
+                let lend = || -> &'static [u64] { bytes.chunks(8).map(number).collect::<Vec<u64>>().leak() };
+                let lent = lent.entry(bytes.clone()).or_insert_with(lend);
                 lent.as_ptr().expose_provenance() as u64
             })
         });

@@ -15,6 +15,7 @@ use crate::abi::{Backend, BackendId, MAX_SNAT, Mode, NextHop};
 use crate::decide::{Verdict, decide};
 use crate::flow_table::upkeep::{expire, live};
 use crate::flow_table::{ANSWERED, DOUBTED, FIN_SEEN, FlowEntry, FlowKey, Found, RESET, State, TO_CLIENT, Word};
+use crate::lifetime::sever;
 use crate::wire::{Be16, Be32, Ether, Ip};
 
 mod here;
@@ -218,6 +219,14 @@ impl World {
         "moved".into()
     }
 
+    /// The backends are lost, and the daemon ends their flows; tells how many it severed.
+    pub fn severs(&self) -> String {
+        let tables = Here::of(self);
+        let entries = live(&tables, 0..self.entries() as u32).filter(|found: &Found<Be32>| !found.word.has(TO_CLIENT));
+        let severed = entries.filter(|found| sever(&tables, found, self.now));
+        format!("{} severed", severed.count())
+    }
+
     /// What is true after every step.
     pub fn look(&self, before: &Machine, after: &mut Machine, cpu: usize) {
         let live = self.live(&after.memory);
@@ -281,8 +290,10 @@ impl World {
             flows.push(format!("{client} {}{back}{astray}", name(entry.word)));
         }
         for id in 1..=BACKENDS.len() as BackendId {
-            let counts =
-                |entry: &&Live| !entry.to_client() && !entry.word.is(State::Closing) && entry.word.backend() == id;
+            let counts = |entry: &&Live| {
+                let goes_on = entry.word.is(State::HalfOpen) || entry.word.is(State::Established);
+                goes_on && !entry.to_client() && entry.word.backend() == id
+            };
             let active = live.iter().filter(counts);
             assert_eq!(
                 self.count(memory, self.active(id)),
@@ -361,7 +372,7 @@ impl World {
 
 /// The state, and the marks.
 fn name(word: Word) -> String {
-    let states = ["free", "claimed", "half-open", "established", "closing"];
+    let states = ["free", "claimed", "half-open", "established", "closing", "severed"];
     let marks = [
         (ANSWERED, " answered"),
         (FIN_SEEN, " fin"),

@@ -92,7 +92,7 @@ impl Loop for Here<'_> {
             self.world.entries() as u32
         };
         let times = times.min(most);
-        let _ = (0..times).all(|number| step(number));
+        let _ = (0..times).all(&mut step);
     }
 }
 
