@@ -38,10 +38,6 @@ pub struct FlowTable<A> {
 pub struct ActiveFlows(pub MappedArray<u64>);
 
 impl ActiveFlows {
-    pub fn of(&self, backend: BackendId) -> u64 {
-        self.cell(backend).map_or(0, |count| count.load(Ordering::Relaxed))
-    }
-
     fn cell(&self, backend: BackendId) -> Option<&AtomicU64> {
         // SAFETY: an aligned element of the mapping, which all change by atomics only.
         self.0

@@ -6,7 +6,7 @@ use std::thread;
 use anyhow::{Context as _, Result};
 use lb_tests::lab::*;
 
-use super::{LISTEN, assert_clean};
+use super::{LISTEN, assert_clean, checked_once};
 
 /// Not forwarded by Naru: the client may reach the node only.
 #[test]
@@ -48,10 +48,7 @@ fn a_server_takes_the_packets_of_a_connection_one_by_one() {
     case(|lab| {
         let net = Topology::new(lab, 1)?;
         let _nginx = Nginx::on_each(lab, &net)?;
-        // Checks shake hands too, so there is one at the start only.
-        let rarely = "check = \"rare\"\n[check.rare]\ntype = \"tcp\"\nevery = \"1d\"\n[backend.";
-        let config = net.service("web", "tcp", 80, &[1]).replacen("[backend.", rarely, 1);
-        let _naru = Naru::run(lab, &net.node, &config)?;
+        let _naru = Naru::run(lab, &net.node, &checked_once(&net.service("web", "tcp", 80, &[1])))?;
 
         // Of two CPUs that each complete a handshake both count it, and one gives up.
         let before = handshakes(&net.backends[0])?;

@@ -109,8 +109,10 @@ fn busy_clients_lose_an_answer_at_most_and_go_on() {
 fn transfers_in_one_direction_are_reset_on_both_sides() {
     case(|lab| {
         let net = Topology::new(lab, 1)?;
-        let naru = Naru::run(lab, &net.node, &resetting(&net.service("web", "tcp", 80, &[1])))?;
         let listener = net.backends[0].inside(|| TcpListener::bind(backend_address(0)))??;
+        let text = checked_once(&resetting(&net.service("web", "tcp", 80, &[1])));
+        let naru = Naru::run(lab, &net.node, &text)?;
+        let _by_the_check = listener.accept()?;
         for round in 0..2 {
             let client = net.client.inside(|| TcpStream::connect(LISTEN))??;
             let (server, _) = listener.accept()?;
@@ -152,13 +154,14 @@ fn without_reset_connections_of_a_disabled_backend_finish() {
     });
 }
 
-/// A machine that is switched off says nothing. Nor is it asked anything here: nobody checks it.
+/// A machine that is switched off says nothing. Nor is it asked anything here, once it has been found up.
 #[test]
 fn clients_of_a_backend_that_has_vanished_are_reset() {
     case(|lab| {
         let net = Topology::new(lab, 2)?;
         let _nginx = Nginx::on_each(lab, &net)?;
-        let naru = Naru::run(lab, &net.node, &resetting(&net.service("web", "tcp", 80, &[1, 1])))?;
+        let text = checked_once(&resetting(&net.service("web", "tcp", 80, &[1, 1])));
+        let naru = Naru::run(lab, &net.node, &text)?;
         let (lost, kept) = connect_idle(&net, LISTEN, "b1")?;
 
         net.backends[0].ip("link set eth0 down")?;

@@ -106,3 +106,9 @@ fn assert_shares(tally: &Tally, weights: &[(&str, u16)], points: f64) {
         );
     }
 }
+
+/// Checks are connections, too: of these backends there is one, when naru starts.
+fn checked_once(service: &str) -> String {
+    let once = "check = \"once\"\n[check.once]\ntype = \"tcp\"\nevery = \"1d\"\n[backend.";
+    service.replacen("[backend.", once, 1)
+}

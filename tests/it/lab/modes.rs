@@ -37,7 +37,13 @@ fn serves_everything(mode: &str) {
         let mut servers = Vec::new();
         for (index, backend) in net.backends.iter().enumerate() {
             let own = [backend_address(index), backend_address6(index)].map(|address| address.ip());
-            servers.push(Servers::start(lab, backend, if direct { [VIP, VIP6] } else { own })?);
+            // Where clients are answered directly, only checks come to the backend's own addresses.
+            let (served, checked) = if direct {
+                ([VIP, VIP6], &own[..])
+            } else {
+                (own, &[][..])
+            };
+            servers.push(Servers::start(lab, backend, served, checked)?);
         }
         let naru = Naru::run(lab, &net.node, &everything(&net, mode))?;
 
@@ -83,17 +89,15 @@ struct Servers {
 }
 
 impl Servers {
-    fn start(lab: &Lab, backend: &Namespace, addresses: [IpAddr; 2]) -> Result<Self> {
-        let at = addresses.map(|address| SocketAddr::new(address, BACKEND_PORT));
-        let bulk = addresses.map(|address| SocketAddr::new(address, BULK_PORT));
-        let each = |address: &SocketAddr| UdpEcho::start(backend, *address);
+    fn start(lab: &Lab, backend: &Namespace, served: [IpAddr; 2], checked: &[IpAddr]) -> Result<Self> {
+        let tcp = |port| served.iter().chain(checked).map(move |ip| SocketAddr::new(*ip, port));
+        let udp = served.map(|ip| SocketAddr::new(ip, BACKEND_PORT));
+        let echo = udp.into_iter().map(|address| UdpEcho::start(backend, address));
+        let bulk = tcp(BULK_PORT).map(|address| BulkServer::start(backend, address));
         Ok(Self {
-            _nginx: Nginx::start(lab, backend, &at)?,
-            _echo: at.iter().map(each).collect::<Result<_>>()?,
-            _bulk: bulk
-                .iter()
-                .map(|address| BulkServer::start(backend, *address))
-                .collect::<Result<_>>()?,
+            _nginx: Nginx::start(lab, backend, &tcp(BACKEND_PORT).collect::<Vec<_>>())?,
+            _echo: echo.collect::<Result<_>>()?,
+            _bulk: bulk.collect::<Result<_>>()?,
         })
     }
 }

@@ -14,7 +14,7 @@ use super::world::{EMPTY, Family, KINDS, VIP};
 pub struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,7 +23,7 @@ impl Random {
     }
 
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.draw() % bound
     }
 
     pub fn one_in(&mut self, n: u64) -> bool {
@@ -35,7 +35,7 @@ impl Random {
     }
 
     fn bytes(&mut self, length: u64) -> Vec<u8> {
-        (0..length).map(|_| self.next() as u8).collect()
+        (0..length).map(|_| self.draw() as u8).collect()
     }
 }
 
@@ -88,7 +88,7 @@ impl Generator {
             return self.random.of(&self.haunting).clone();
         }
         let packet = if self.seen.is_empty() || self.random.one_in(2) {
-            self.from_client()
+            self.a_clients_packet()
         } else {
             let seen = self.random.of(&self.seen).clone();
             match self.random.below(8) {
@@ -104,7 +104,7 @@ impl Generator {
         }
     }
 
-    fn from_client(&mut self) -> Builder {
+    fn a_clients_packet(&mut self) -> Builder {
         let random = &mut self.random;
         let family = *random.of(&[Family::Ipv4, Family::Ipv6]);
         let port = 2000 + random.below(6) + 38_000 * random.below(2);
@@ -132,13 +132,13 @@ impl Generator {
 
     fn vary(&mut self, mut packet: Builder) -> Builder {
         let random = &mut self.random;
-        packet.flags = random.next() as u8 & 0x17;
+        packet.flags = random.draw() as u8 & 0x17;
         packet.sequence = (
-            random.next() as u32 >> random.below(32),
-            random.next() as u32 >> random.below(32),
+            random.draw() as u32 >> random.below(32),
+            random.draw() as u32 >> random.below(32),
         );
         packet.ttl = if random.one_in(16) { random.below(3) as u8 } else { 64 };
-        let tag = |random: &mut Random| (*random.of(&[0x8100, 0x88a8]), random.next() as u16);
+        let tag = |random: &mut Random| (*random.of(&[0x8100, 0x88a8]), random.draw() as u16);
         packet.tags = (0..random.below(4) * random.below(2)).map(|_| tag(random)).collect();
         packet.options = vec![1; 4 * (random.below(11) * random.below(2)) as usize];
         let extension = |random: &mut Random| Extension {

@@ -2,6 +2,8 @@
 //!
 //! An ending tells how it went for each CPU, then which flows there are: the client, the entry towards the backend and
 //! the one towards the client. What must never be, `world` knows.
+//!
+//! Long because: each case is short, and they are read side by side.
 
 use std::boxed::Box;
 use std::collections::BTreeSet;

@@ -5,7 +5,7 @@
 //!
 //! # The shape of a kind
 //! A kind is a file here with a struct that is made by `new(address, &settings)`, or the like, without effects, and has
-//! ```ignore
+//! ```text
 //! pub async fn ask(&mut self, course: &mut Course) -> Result<Found, Failure>
 //! ```
 //! It is a variant of `Kind`, which is made from `config::Ask`. What it may rely on, and what it owes:
