@@ -34,7 +34,9 @@ pub fn steer<A: Address, T: Tables + Flows<A>>(
 fn least_active<T: Tables>(tables: &T, service: &Service, count: u64, hash: u64) -> Option<BackendId> {
     let count = count as u32;
     let start = slot_of(hash, count as u64) as u32;
-    let mut best: Option<(BackendId, u64, u64)> = None;
+    // Of nobody yet. VERIFIER (6.1): walks through a loop's step once, and believes what it knows of these then.
+    let nobody = tables.forget(0) as u64;
+    let (mut best, mut least, mut of) = (nobody as BackendId, nobody, nobody);
     tables.repeat(count.min(MAX_COMPARED), |step| {
         let number = start + step;
         let number = if number >= count { number - count } else { number };
@@ -44,10 +46,10 @@ fn least_active<T: Tables>(tables: &T, service: &Service, count: u64, hash: u64)
         let weight = tables.backend(id).map_or(0, |backend| backend.weight as u64);
         let active = tables.active_flows(id);
         // Active flows for each unit of weight, compared without dividing.
-        if weight > 0 && best.is_none_or(|(_, least, of)| active * of < least * weight) {
-            best = Some((id, active, weight));
+        if weight > 0 && (of == 0 || active * of < least * weight) {
+            (best, least, of) = (id, active, weight);
         }
         true
     });
-    best.map(|(id, ..)| id)
+    (of != 0).then_some(best)
 }

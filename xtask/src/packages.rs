@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use crate::{apt, workspace};
 
 pub struct Program {
+    /// A name, or a path where its folder is not one of commands.
     command: &'static str,
     package: &'static str,
 }
@@ -20,7 +21,8 @@ pub const LAB: &[Program] = &[
     program("nginx", "nginx"),
     program("curl", "curl"),
     program("openssl", "openssl"),
-    program("psql", "postgresql-15"),
+    // `psql` alone may be there for other servers.
+    program("/usr/lib/postgresql/15/bin/initdb", "postgresql-15"),
     program("mariadbd", "mariadb-server"),
 ];
 
