@@ -16,9 +16,10 @@ use crate::wire::Be16;
 const TRIES: u32 = 1024;
 /// For a tick after such a search has failed: many of them would cost the flows that there are.
 const TRIES_WHEN_EXHAUSTED: u32 = 16;
-/// From this try on a half-open flow that has been silent for a while gives up its port, and from the next any.
-const TRIES_BEFORE_SILENT: u32 = 4;
-const TRIES_BEFORE_ANY: u32 = 8;
+/// After so many half-open flows met, one that has been silent for a while gives up its port; after so many, any. Where
+/// most ports belong to what is established, the few that are met are handshakes just being made.
+const HALF_OPEN_BEFORE_SILENT: usize = 4;
+const HALF_OPEN_BEFORE_ANY: usize = 8;
 /// In ticks: a second, the last of several retransmissions.
 const SILENCE: u32 = 8;
 
@@ -49,11 +50,14 @@ pub fn claim_port<A: Address, T: Tables + Flows<A>>(
     if is_ours(clients.get()) {
         reply.destination_port = clients;
     }
+    // VERIFIER (6.1): walks through a loop's step once, and believes what it knows of this then.
+    let mut half_open = tables.forget(0);
     tables.repeat(tries, |tried| {
-        if let Some(old) = find(tables, reply)
-            && !(may_take(tables, &old, tried) && release(tables, &old))
-        {
-            return pool.next(reply, backend, start, tried);
+        if let Some(old) = find(tables, reply) {
+            half_open += usize::from(old.word.is(State::HalfOpen));
+            if !(gives_up(tables, &old, half_open) && release(tables, &old)) {
+                return pool.next(reply, backend, start, tried);
+            }
         }
         match claim(tables, reply) {
             Claimed::Ours(claim) => {
@@ -81,14 +85,15 @@ pub fn source<A: Address>(backend: &Backend, number: u32) -> Option<A> {
     backend.snat.get(index as usize & (MAX_SNAT - 1)).map(A::from_ip)
 }
 
-/// Whether a flow gives up its port. What the peers of one that is over still owe each other would reach the wrong
-/// ones, hence the silence; of a half-open one nothing is lost but a client that may try again.
+/// Whether a flow gives up its port, where so many half-open ones were met. What the peers of one that is over still owe
+/// each other would reach the wrong ones, hence the silence; of a half-open one nothing is lost but a client that may
+/// try again.
 #[inline(always)]
-fn may_take<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>, tried: u32) -> bool {
+fn gives_up<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>, half_open: usize) -> bool {
     let quiet = |flow: &Found<A>| tables.now().wrapping_sub(flow.entry.last_seen()) >= SILENCE;
     let silent = || quiet(flow) && partner(tables, flow).is_none_or(|other| quiet(&other));
     if flow.word.is(State::HalfOpen) {
-        tried >= TRIES_BEFORE_ANY || tried >= TRIES_BEFORE_SILENT && silent()
+        half_open > HALF_OPEN_BEFORE_ANY || half_open > HALF_OPEN_BEFORE_SILENT && silent()
     } else {
         flow.word.is(State::Closing) && silent()
     }

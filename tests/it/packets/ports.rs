@@ -11,6 +11,8 @@ cases! {
         a_port_of_the_kernels_own_range_is_replaced,
         a_taken_port_is_replaced,
         a_half_open_flow_that_is_silent_gives_up_its_port,
+        the_ninth_half_open_flow_gives_up_its_port,
+        a_handshake_among_established_flows_keeps_its_port,
         several_addresses_are_all_used,
         from_several_addresses_one_port_serves_several_clients,
     }
@@ -61,21 +63,42 @@ fn a_taken_port_is_replaced(net: &mut Net) {
     net.returns(&net.answer(2000), CLIENT, CLIENT_MAC);
 }
 
-/// Only when four others were tried.
+/// Only when four others were met.
 fn a_half_open_flow_that_is_silent_gives_up_its_port(net: &mut Net) {
     let wanting = net.first();
-    let taken: Vec<_> = (0..8).map(|_| take(net, &wanting)).collect();
+    let taken = take(net, &wanting, 8);
     net.runner.pass_time(A_SECOND);
     let port = port_of(net, &wanting);
     assert!(taken[4..].contains(&port), "{port} of {taken:?}");
 }
 
-/// Gives the port that a packet would get to another client, which opens a flow and no more.
-fn take(net: &mut Net, wanting: &Builder) -> u16 {
-    let port = port_of(net, wanting);
-    net.runner.end_flow(wanting);
-    net.reaches(&net.from(&format!("198.18.0.3:{port}")), port);
-    port
+/// As in a flood.
+fn the_ninth_half_open_flow_gives_up_its_port(net: &mut Net) {
+    let wanting = net.first();
+    let taken = take(net, &wanting, 9);
+    assert_eq!(port_of(net, &wanting), taken[8]);
+}
+
+fn a_handshake_among_established_flows_keeps_its_port(net: &mut Net) {
+    let wanting = net.first();
+    let taken = take(net, &wanting, 8);
+    for _ in 0..20 {
+        let port = port_of(net, &wanting);
+        assert!(!taken.contains(&port), "{port} of {taken:?}");
+        net.runner.end_flow(&wanting);
+        net.establish(&net.from(&format!("198.18.0.3:{port}")));
+    }
+}
+
+/// Gives so many ports that a packet would get, one after the other, to another client, which opens flows and no more.
+fn take(net: &mut Net, wanting: &Builder, count: usize) -> Vec<u16> {
+    let one = |_| {
+        let port = port_of(net, wanting);
+        net.runner.end_flow(wanting);
+        net.reaches(&net.from(&format!("198.18.0.3:{port}")), port);
+        port
+    };
+    (0..count).map(one).collect()
 }
 
 fn several_addresses_are_all_used(net: &mut Net) {
