@@ -15,8 +15,8 @@ use lb_tests::packets::{Builder, Generator, Protocol};
 use super::net::{Shape, runner};
 use super::*;
 
-/// What a round of frames meets.
-#[derive(Clone, Copy)]
+/// What a round of frames meets; the first of them for certain.
+#[derive(Clone, Copy, PartialEq)]
 enum Weather {
     Fair,
     /// Other CPUs are about to open some flows.
@@ -39,7 +39,7 @@ const ROUNDS: [Weather; 16] = {
 const LONGEST_ROUND: u64 = 50_000;
 /// One in so many frames comes after some time of silence.
 const SILENCE: u64 = 2000;
-/// One in so many comes after all backends were lost.
+/// One in so many comes after all backends were lost, in fair weather: it would make room where there is to be none.
 const LOSS: u64 = 400;
 /// From so many frames on it is said how far they are.
 const WORTH_TELLING: u64 = 1_000_000;
@@ -66,8 +66,12 @@ fn kernel_and_host_agree_on_random_frames() {
     let start = Instant::now();
     for (round, weather) in (0..frames.div_ceil(length)).zip(ROUNDS.iter().cycle()) {
         run.begin(*weather);
+        for haunting in run.generator.haunting.clone() {
+            let met = run.meet(&haunting, &haunting.build());
+            met.unwrap_or_else(|error| panic!("NARU_SEED={seed}, at the start of round {round}: {error:#}"));
+        }
         for number in 0..length {
-            run.one_frame()
+            run.one_frame(*weather)
                 .unwrap_or_else(|error| panic!("NARU_SEED={seed}, frame {number} of round {round}: {error:#}"));
         }
         let counted = run.net.runner.check_counters();
@@ -128,26 +132,30 @@ impl Run {
         }
     }
 
-    fn one_frame(&mut self) -> anyhow::Result<()> {
+    fn one_frame(&mut self, weather: Weather) -> anyhow::Result<()> {
         let random = &mut self.generator.random;
         if random.one_in(SILENCE) {
             let ticks = random.below(20) as u32;
             self.net.runner.pass_time(ticks);
         }
-        if random.one_in(LOSS) {
+        if weather == Weather::Fair && random.one_in(LOSS) {
             self.net.runner.sweep();
             self.net.runner.lose_backends();
         }
         let (packet, frame) = self.generator.frame();
-        let outcome = self.net.runner.send(&frame)?;
+        self.meet(&packet, &frame)
+    }
+
+    fn meet(&mut self, packet: &Builder, frame: &[u8]) -> anyhow::Result<()> {
+        let outcome = self.net.runner.send(frame)?;
         let way = match outcome.reason {
             Some(reason) => reason.name().to_owned(),
             None => way(self.net.runner.model.last_sent.get().expect("a packet was sent on")),
         };
         if outcome.reason.is_none() {
-            self.generator.saw(&packet, &outcome.frame);
+            self.generator.saw(packet, &outcome.frame);
         }
-        let family = family(&packet);
+        let family = family(packet);
         *self.reached.entry((way, family)).or_default() += 1;
         Ok(())
     }
