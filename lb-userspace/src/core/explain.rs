@@ -13,7 +13,7 @@ use super::config::Check;
 use super::health::judge::{Judge, Record};
 use super::health::observation::{Outcome, Phase};
 use super::journal::{Entry, What};
-use super::members::Name;
+use super::members::{Member, Name};
 use super::overrides::Override;
 use super::timestamp::{rfc3339, rfc3339_millis};
 use super::world::World;
@@ -68,13 +68,11 @@ pub struct Event {
 /// None: it is not in the file, or the network is not known yet.
 pub fn explain(world: &World, name: &Name) -> Option<Explanation> {
     let mut members = world.members().backends.iter();
-    let is_it = |(_, member): &(&BackendId, &super::members::Member)| {
-        member.name.as_ref() == Some(name) && member.leaving.is_none()
-    };
+    let is_it = |(_, member): &(&BackendId, &Member)| member.name.as_ref() == Some(name) && member.leaving.is_none();
     let (id, member) = members.find(is_it)?;
     let condition: &Condition = world.conditions().get(id)?;
     let judge = world.judge(*id);
-    let events = world.journal().entries().map(event);
+    let of_it = |entry: &&Entry| matches!(&entry.what, What::Backend { name: other, .. } if other == name);
     Some(Explanation {
         service: name.service.clone(),
         backend: name.backend.clone(),
@@ -93,11 +91,7 @@ pub fn explain(world: &World, name: &Name) -> Option<Explanation> {
         results: judge
             .map(|judge| judge.records().map(result).collect())
             .unwrap_or_default(),
-        events: events
-            .filter(|event| {
-                event.service.as_ref() == Some(&name.service) && event.backend.as_ref() == Some(&name.backend)
-            })
-            .collect(),
+        events: world.journal().entries().filter(of_it).map(event).collect(),
     })
 }
 

@@ -1,13 +1,13 @@
 //! What follows from all that is known: how each backend stands, who serves, and the slot tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::abi::{BackendId, ServiceId};
 
 use super::{Moment, World, tables};
 use crate::core::condition::{Condition, Way};
-use crate::core::config::Service;
 use crate::core::interfaces::{satisfying, wanted};
+use crate::core::members::Member;
 use crate::core::next_hops::NextHops;
 use crate::core::selection::Candidate;
 use crate::core::steering::Share;
@@ -43,8 +43,7 @@ impl World {
             network,
             interfaces: &self.interfaces,
         };
-        let stand = |(&id, member)| {
-            let member: &crate::core::members::Member = member;
+        let stand = |(&id, member): (&BackendId, &Member)| {
             let said = member.name.as_ref().and_then(|name| self.overrides.get(name));
             let way = Way::to(member, &applied.file.config, &hops);
             let condition = Condition::conclude(member, said, &way, self.health.judge(id), now);
@@ -61,23 +60,24 @@ impl World {
         let Some(applied) = &self.applied else { return };
         let mut by_service: BTreeMap<&str, (ServiceId, Vec<Candidate<'_>>)> = BTreeMap::new();
         let services = &applied.file.config.services;
-        let is_backup = |service: &Service, name: &str| {
-            let mut backups = service.backends.iter().filter(|backend| backend.backup);
-            backups.any(|backend| backend.name == name)
-        };
+        let backups = services.iter().flat_map(|(service, settings)| {
+            let backups = settings.backends.iter().filter(|backend| backend.backup);
+            backups.map(move |backend| (service.as_str(), backend.name.as_str()))
+        });
+        let backups: BTreeSet<(&str, &str)> = backups.collect();
         for (&id, condition) in conditions.iter_mut() {
             let member = &self.members.backends[&id];
             let (Some(name), None) = (&member.name, member.leaving) else {
                 continue;
             };
-            let Some(service) = services.get(&name.service) else {
+            if !services.contains_key(&name.service) {
                 continue;
-            };
+            }
             let candidate = Candidate {
                 id,
                 name: &name.backend,
                 fingerprint: member.fingerprint,
-                backup: is_backup(service, &name.backend),
+                backup: backups.contains(&(&*name.service, &*name.backend)),
                 facts: self.health.judge(id).map(|judge| judge.facts()),
                 condition,
             };

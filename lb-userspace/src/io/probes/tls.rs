@@ -42,8 +42,7 @@ pub async fn connector(settings: &config::Tls, host: Option<&str>, address: IpAd
     Ok(Connector { tls, name })
 }
 
-/// For protocols that begin in the clear and bring their own handshake.
-pub async fn client_config(settings: &config::Tls) -> Result<ClientConfig, Failure> {
+async fn client_config(settings: &config::Tls) -> Result<ClientConfig, Failure> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -80,8 +79,7 @@ fn roots(ca: Option<&Path>) -> Result<Arc<RootCertStore>, String> {
     static READ: Mutex<BTreeMap<Option<PathBuf>, Roots>> = Mutex::new(BTreeMap::new());
     let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
     let key = ca.map(Path::to_owned);
-    if let Some((at, roots)) = read.get(&key).filter(|(at, _)| at.elapsed() < FRESH) {
-        let _ = at;
+    if let Some((_, roots)) = read.get(&key).filter(|(at, _)| at.elapsed() < FRESH) {
         return Ok(roots.clone());
     }
     let mut roots = RootCertStore::empty();
