@@ -1,35 +1,15 @@
 //! What a check of MySQL sees, in front of real MariaDBs.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lb_tests::lab::*;
 use lb_userspace::core::config::{Ask, Database, Role, Tls};
-use lb_userspace::core::health::observation::Observation;
 
-const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 1, 11));
-const TWO: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 1, 12));
-const EVENTUALLY: Duration = Duration::from_secs(20);
-
-/// A host with two addresses, and a check that wants a primary.
-fn host(lab: &Lab) -> Result<(Namespace, Database)> {
-    let host = lab.namespace("db")?;
-    host.ip(&format!("addr add {ONE}/32 dev lo\naddr add {TWO}/32 dev lo"))?;
-    let password_file = lab.folder().join("password");
-    fs::write(&password_file, format!("{CHECKER_PASSWORD}\n"))?;
-    let check = Database {
-        role: Some(Role::Primary),
-        user: Some(CHECKER.to_owned()),
-        password_file: Some(password_file),
-        database: None,
-        max_lag: None,
-        tls: None,
-    };
-    Ok((host, check))
-}
+use super::databases::{EVENTUALLY, ONE, TWO, host, until_told};
 
 fn asker<'a>(host: &'a Namespace, address: SocketAddr, check: &Database) -> Result<Asker<'a>> {
     Asker::new(host, address, Ask::Mysql(check.clone()))
@@ -37,17 +17,6 @@ fn asker<'a>(host: &'a Namespace, address: SocketAddr, check: &Database) -> Resu
 
 fn told(host: &Namespace, server: &MariaDb<'_>, check: &Database) -> Result<String> {
     Ok(asker(host, server.address(), check)?.ask()?.to_string())
-}
-
-fn until_told(asker: &mut Asker<'_>, expected: &str) -> Result<Observation> {
-    until(EVENTUALLY, || {
-        let observation = asker.ask()?;
-        ensure!(
-            observation.to_string().starts_with(expected),
-            "{observation}, not {expected}"
-        );
-        Ok(observation)
-    })
 }
 
 #[test]
@@ -65,8 +34,8 @@ fn a_pair_is_told_apart_and_a_swap_is_seen_at_once() {
         two.follow(&one)?;
         let mut first = asker(&host, one.address(), &primaries)?;
         let mut second = asker(&host, two.address(), &primaries)?;
-        until_told(&mut first, "up (primary)")?;
-        until_told(&mut second, "standby: is a replica (replica)")?;
+        until_told(EVENTUALLY, &mut first, "up (primary)")?;
+        until_told(EVENTUALLY, &mut second, "standby: is a replica (replica)")?;
 
         let unable = told(&host, &two, &replicas)?;
         assert!(
@@ -75,15 +44,19 @@ fn a_pair_is_told_apart_and_a_swap_is_seen_at_once() {
         );
         one.sql(&format!("GRANT REPLICA MONITOR ON *.* TO {CHECKER}"))?;
         let mut third = asker(&host, two.address(), &replicas)?;
-        until_told(&mut third, "up (replica, lag 0.0s)")?;
+        until_told(EVENTUALLY, &mut third, "up (replica, lag 0.0s)")?;
         two.sql("STOP SLAVE SQL_THREAD")?;
-        until_told(&mut third, "standby: is more than 1s behind (replica, lag 1.")?;
+        until_told(
+            EVENTUALLY,
+            &mut third,
+            "standby: is more than 1s behind (replica, lag 1.",
+        )?;
         assert_eq!(
             told(&host, &two, &replicas)?,
             "standby: does not tell its lag (replica)"
         );
         two.sql("START SLAVE SQL_THREAD")?;
-        until_told(&mut third, "up (replica, lag 0.0s)")?;
+        until_told(EVENTUALLY, &mut third, "up (replica, lag 0.0s)")?;
 
         one.sql("SET GLOBAL read_only = 1")?;
         two.sql("STOP SLAVE; SET GLOBAL read_only = 0")?;
@@ -214,7 +187,7 @@ fn checks_leave_no_trace_in_the_counters() {
         server.set("--max-connect-errors=3");
         server.start()?;
         let mut kept = asker(&host, server.address(), &check)?;
-        until_told(&mut kept, "up (primary)")?;
+        until_told(EVENTUALLY, &mut kept, "up (primary)")?;
         let aborted =
             || Ok::<_, anyhow::Error>((server.counter("Aborted_connects")?, server.counter("Aborted_clients")?));
         let (before, log) = (aborted()?, server.log());
@@ -234,7 +207,7 @@ fn checks_leave_no_trace_in_the_counters() {
             assert!(observation.ends_with("failed: no answer in time"), "{observation}");
         }
         server.go_on()?;
-        until_told(&mut kept, "up (primary)")?;
+        until_told(EVENTUALLY, &mut kept, "up (primary)")?;
         assert_eq!(told(&host, &server, &check)?, "up (primary)");
         assert_eq!(server.counter("Aborted_connects")?, before.0);
         Ok(())
@@ -250,7 +223,7 @@ fn a_full_server_serves_those_it_has() {
         server.set("--max-connections=10");
         server.start()?;
         let mut kept = asker(&host, server.address(), &check)?;
-        until_told(&mut kept, "up (primary)")?;
+        until_told(EVENTUALLY, &mut kept, "up (primary)")?;
         let mut others = Vec::new();
         let full = until(EVENTUALLY, || {
             let mut other = asker(&host, server.address(), &check)?;

@@ -1,6 +1,7 @@
 //! Cases in the lab: each is an outcome that a user notices.
 
 mod bad_input;
+mod databases;
 mod demo;
 mod flood;
 mod flows;

@@ -1,38 +1,20 @@
 //! What a check of PostgreSQL sees, in front of real ones.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use lb_tests::lab::*;
 use lb_userspace::core::config::{Ask, Database, Role, Tls};
-use lb_userspace::core::health::observation::{Code, Observation, Outcome, Phase};
+use lb_userspace::core::health::observation::{Code, Outcome, Phase};
 use rustix::process::{Pid, Signal, kill_process};
 
-const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 1, 11));
-const TWO: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 1, 12));
+use super::databases::{EVENTUALLY, ONE, TWO, host, until_told};
+
 /// A postmaster that hangs is found by the fresh connection of each second.
 const FOUND_WITHIN: Duration = Duration::from_secs(3);
-const EVENTUALLY: Duration = Duration::from_secs(20);
-
-/// A host with two addresses, and the password of the checks.
-fn host(lab: &Lab) -> Result<(Namespace, Database)> {
-    let host = lab.namespace("db")?;
-    host.ip(&format!("addr add {ONE}/32 dev lo\naddr add {TWO}/32 dev lo"))?;
-    let password_file = lab.folder().join("password");
-    fs::write(&password_file, format!("{CHECKER_PASSWORD}\n"))?;
-    let check = Database {
-        role: Some(Role::Primary),
-        user: Some(CHECKER.to_owned()),
-        password_file: Some(password_file),
-        database: None,
-        max_lag: None,
-        tls: None,
-    };
-    Ok((host, check))
-}
 
 fn asker<'a>(host: &'a Namespace, address: SocketAddr, check: &Database) -> Result<Asker<'a>> {
     Asker::new(host, address, Ask::Postgres(check.clone()))
@@ -40,17 +22,6 @@ fn asker<'a>(host: &'a Namespace, address: SocketAddr, check: &Database) -> Resu
 
 fn told(host: &Namespace, server: &Postgres<'_>, check: &Database) -> Result<String> {
     Ok(asker(host, server.address(), check)?.ask()?.to_string())
-}
-
-fn until_told(within: Duration, asker: &mut Asker<'_>, expected: &str) -> Result<Observation> {
-    until(within, || {
-        let observation = asker.ask()?;
-        ensure!(
-            observation.to_string().starts_with(expected),
-            "{observation}, not {expected}"
-        );
-        Ok(observation)
-    })
 }
 
 #[test]
