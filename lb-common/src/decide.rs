@@ -28,7 +28,9 @@ pub trait Tables: Flows<Be32> + Flows<Ip> + Loop {
     /// Counts the new flows of a service, for those that take turns.
     fn turn(&self, service: ServiceId) -> u64;
     fn backend(&self, id: BackendId) -> Option<&Backend>;
-    /// When the last search for a source port towards this backend failed, in ticks.
+    /// Counts the searches for a source port towards this backend.
+    fn port_turn(&self, id: BackendId) -> u64;
+    /// When the last of them failed, in ticks.
     fn exhausted_at(&self, id: BackendId) -> u32;
     fn note_exhausted(&self, id: BackendId, now: u32);
     fn active_flows(&self, id: BackendId) -> u64;

@@ -11,7 +11,7 @@ use crate::parse::{ETHER_SOURCE, Parsed};
 use crate::ports;
 use crate::steer::steer;
 use crate::verdict::Reason;
-use crate::wire::Ip;
+use crate::wire::{Be16, Ip};
 
 /// What is known of a flow before it is in the table. It is handed from stage to stage, and does not fit a stack.
 #[repr(C)]
@@ -74,7 +74,7 @@ pub fn open<F: Frame, A: Address, T: Tables + Flows<A>>(
         source: A::from_ip(&backend.address),
         destination: A::default(),
         source_port: backend.port,
-        destination_port: key.source_port,
+        destination_port: Be16::default(),
         protocol: key.protocol,
     };
     (opening.hash, opening.backend) = (hash, id);

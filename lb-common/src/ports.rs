@@ -23,8 +23,9 @@ const HALF_OPEN_BEFORE_ANY: usize = 8;
 /// In ticks: a second, the last of several retransmissions.
 const SILENCE: u32 = 8;
 
-/// Claims the reply's entry: under the client's own port if that may be and is free, else the next free one after a
-/// place that its hash decides, so that a client which comes again from one port keeps meeting the same port of ours.
+/// Claims the reply's entry under a free port: the next in turn, else one after a place that the flow's hash decides. A
+/// backend that ended a connection remembers its port for a minute, and may refuse there what comes from a client of
+/// another clock; in turn, a port rests for as long as can be.
 ///
 /// A function of its own in the kernel too: its stack is short.
 #[inline(never)]
@@ -33,6 +34,7 @@ pub fn claim_port<A: Address, T: Tables + Flows<A>>(
     opening: &mut Opening<A>,
     backend: &Backend,
 ) -> Result<Claim, Reason> {
+    let turn = tables.port_turn(opening.backend) as u32;
     let start = opening.hash as u32;
     let reply = &mut opening.reply;
     let pool = Pool::of(backend);
@@ -43,12 +45,8 @@ pub fn claim_port<A: Address, T: Tables + Flows<A>>(
         TRIES
     };
     let mut outcome = Err(Reason::SnatPortsExhausted);
-    let clients = reply.destination_port;
-    if !pool.put(reply, backend, start) {
+    if !pool.put(reply, backend, turn) {
         return outcome;
-    }
-    if is_ours(clients.get()) {
-        reply.destination_port = clients;
     }
     // VERIFIER (6.1): walks through a loop's step once, and believes what it knows of this then.
     let mut half_open = tables.forget(0);
@@ -107,12 +105,7 @@ pub const PORTS: u32 = LOW_COUNT + HIGH_COUNT;
 /// flows would join, as in linear probing, and fail long before all ports are used. Within 32 bits for all tries.
 const STEP: u32 = 4099;
 
-#[inline(always)]
-const fn is_ours(port: u16) -> bool {
-    port >= SNAT_PORTS_LOW.0 && port <= SNAT_PORTS_LOW.1 || port >= SNAT_PORTS_HIGH.0
-}
-
-/// All pairs of address and port, numbered round and round.
+/// All pairs of address and port, numbered round and round: each port with all addresses before the next port.
 struct Pool {
     pairs: NonZeroU32,
 }
@@ -128,12 +121,14 @@ impl Pool {
     /// Points `reply` at a pair; false where there is none.
     #[inline(always)]
     fn put<A: Address>(&self, reply: &mut FlowKey<A>, backend: &Backend, number: u32) -> bool {
-        let n = number % self.pairs;
-        let address = (n / PORTS) as usize & (MAX_SNAT - 1);
-        let Some(address) = backend.snat.get(address) else {
+        let Some(count) = NonZeroU32::new(backend.snat_count as u32) else {
             return false;
         };
-        let n = n % PORTS;
+        let n = number % self.pairs;
+        let Some(address) = backend.snat.get((n % count) as usize & (MAX_SNAT - 1)) else {
+            return false;
+        };
+        let n = n / count;
         reply.destination = A::from_ip(address);
         reply.destination_port = Be16::new(if n < LOW_COUNT {
             SNAT_PORTS_LOW.0 + n as u16

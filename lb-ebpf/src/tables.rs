@@ -49,6 +49,9 @@ static OPENING6: PerCpuArray<Opening<Ip>, 1> = PerCpuArray::new();
 /// By `BackendId`; the daemon, which ends flows too, shares the memory.
 #[btf_map]
 static ACTIVE: Array<u64, { MAX_BACKENDS as usize }, { FLOW_FLAGS as usize }> = Array::new();
+/// By `BackendId`.
+#[btf_map]
+static PORT_TURNS: Array<u64, { MAX_BACKENDS as usize }> = Array::new();
 /// By `ServiceId`.
 #[btf_map]
 static TURNS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
@@ -82,6 +85,16 @@ fn count_active(backend: BackendId, change: i64) {
     if let Some(count) = ACTIVE.get_ptr_mut(u32::from(backend)) {
         // SAFETY: an element of a map, which others change by atomics only.
         unsafe { shared::add(count, change as u64) };
+    }
+}
+
+/// Two that count at once may read the same number, which is no harm: they take one slot, or try for one port.
+#[inline(always)]
+fn count_up(turn: *mut u64) -> u64 {
+    // SAFETY: an element of a map, which others change by atomics only.
+    unsafe {
+        shared::add(turn, 1);
+        shared::load(turn)
     }
 }
 
@@ -188,14 +201,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn turn(&self, service: ServiceId) -> u64 {
-        let Some(turn) = TURNS.get_ptr_mut(u32::from(service)) else {
-            return 0;
-        };
-        // SAFETY: as above. Two that read the same number take the same slot, which is no harm.
-        unsafe {
-            shared::add(turn, 1);
-            shared::load(turn)
-        }
+        TURNS.get_ptr_mut(u32::from(service)).map_or(0, count_up)
     }
 
     #[inline(always)]
@@ -221,6 +227,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn backend(&self, id: BackendId) -> Option<&Backend> {
         BACKENDS.get(u32::from(id))
+    }
+
+    #[inline(always)]
+    fn port_turn(&self, id: BackendId) -> u64 {
+        PORT_TURNS.get_ptr_mut(u32::from(id)).map_or(0, count_up)
     }
 
     #[inline(always)]

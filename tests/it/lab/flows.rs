@@ -45,7 +45,9 @@ fn a_closed_port_serves_again_at_once() {
 /// Asks from a port of its own and closes, in order or by a reset; who answered.
 fn from_one_port(reset: bool) -> Result<String> {
     // The client's own kernel may still wait for the last acknowledgement of the round before.
-    let mut connection = until(SOON, || Connection::open_from(40_000, LISTEN, SOON))?;
+    let mut connection = until(SOON, || {
+        Connection::open_from(([0, 0, 0, 0], 40_000).into(), LISTEN, SOON)
+    })?;
     connection.linger(reset.then_some(Duration::ZERO))?;
     let answer = connection.who(!reset)?;
     if !reset {

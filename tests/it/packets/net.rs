@@ -122,6 +122,11 @@ impl Net {
         self.answer_of(BACKEND, SNAT, port)
     }
 
+    /// The port of ours that the next flow tries first.
+    pub fn next_port(&self, port: u16) {
+        self.runner.next_port(port).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
     /// What NAT makes of a client's packet.
     pub fn translated(&self, from: &Builder, port: u16) -> Builder {
         from.clone()

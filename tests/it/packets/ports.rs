@@ -8,7 +8,7 @@ use super::*;
 
 cases! {
     each_protocol {
-        a_port_of_the_kernels_own_range_is_replaced,
+        ports_come_in_turn_and_none_of_the_kernels_own_range,
         a_taken_port_is_replaced,
         a_half_open_flow_that_is_silent_gives_up_its_port,
         the_ninth_half_open_flow_gives_up_its_port,
@@ -43,18 +43,25 @@ fn port_of(net: &mut Net, from: &Builder) -> u16 {
     port
 }
 
-fn a_port_of_the_kernels_own_range_is_replaced(net: &mut Net) {
-    let from = net.from(EPHEMERAL_CLIENT);
-    let port = port_of(net, &from);
-    // And it is kept.
-    net.reaches(&from, port);
-    net.returns(&net.answer(port), EPHEMERAL_CLIENT, CLIENT_MAC);
+fn ports_come_in_turn_and_none_of_the_kernels_own_range(net: &mut Net) {
+    for ports in [[1024, 1025, 1026], [32_766, 32_767, 61_000], [65_534, 65_535, 1024]] {
+        net.reset();
+        net.next_port(ports[0]);
+        for (port, host) in ports.into_iter().zip(2..) {
+            let client = format!("198.18.0.{host}:40000");
+            // And it is kept.
+            net.reaches(&net.from(&client), port);
+            net.reaches(&net.from(&client), port);
+            net.returns(&net.answer(port), &client, CLIENT_MAC);
+        }
+    }
 }
 
 const OTHER_CLIENT: &str = "198.18.0.3:2000";
 
 fn a_taken_port_is_replaced(net: &mut Net) {
     net.reaches(&net.first(), 2000);
+    net.next_port(2000);
     let other = net.from(OTHER_CLIENT);
     let port = port_of(net, &other);
     assert_ne!(port, 2000);
@@ -68,6 +75,7 @@ fn a_half_open_flow_that_is_silent_gives_up_its_port(net: &mut Net) {
     let wanting = net.first();
     let taken = take(net, &wanting, 8);
     net.runner.pass_time(A_SECOND);
+    net.next_port(taken[0]);
     let port = port_of(net, &wanting);
     assert!(taken[4..].contains(&port), "{port} of {taken:?}");
 }
@@ -76,6 +84,7 @@ fn a_half_open_flow_that_is_silent_gives_up_its_port(net: &mut Net) {
 fn the_ninth_half_open_flow_gives_up_its_port(net: &mut Net) {
     let wanting = net.first();
     let taken = take(net, &wanting, 9);
+    net.next_port(taken[0]);
     assert_eq!(port_of(net, &wanting), taken[8]);
 }
 
@@ -83,9 +92,11 @@ fn a_handshake_among_established_flows_keeps_its_port(net: &mut Net) {
     let wanting = net.first();
     let taken = take(net, &wanting, 8);
     for _ in 0..20 {
+        net.next_port(taken[0]);
         let port = port_of(net, &wanting);
         assert!(!taken.contains(&port), "{port} of {taken:?}");
         net.runner.end_flow(&wanting);
+        net.next_port(port);
         net.establish(&net.from(&format!("198.18.0.3:{port}")));
     }
 }
@@ -93,8 +104,10 @@ fn a_handshake_among_established_flows_keeps_its_port(net: &mut Net) {
 /// Gives so many ports that a packet would get, one after the other, to another client, which opens flows and no more.
 fn take(net: &mut Net, wanting: &Builder, count: usize) -> Vec<u16> {
     let one = |_| {
+        net.next_port(2000);
         let port = port_of(net, wanting);
         net.runner.end_flow(wanting);
+        net.next_port(port);
         net.reaches(&net.from(&format!("198.18.0.3:{port}")), port);
         port
     };
@@ -134,11 +147,12 @@ fn from_several_addresses_one_port_serves_several_clients(net: &mut Net) {
         net.send(&net.packet(client, net.listen(&POOL)).build());
     }
     let flows: Vec<_> = net.runner.kernel.flows().iter().collect();
-    let own: Vec<_> = flows.iter().filter(|flow| flow.snat.port() == 2000).collect();
+    let first = flows.iter().map(|flow| flow.snat.port()).min().expect("flows");
+    let own: Vec<_> = flows.iter().filter(|flow| flow.snat.port() == first + 1).collect();
     assert_eq!(own.len(), usize::from(POOL_SIZE), "{flows:?}");
     for flow in own {
         let answer = net
-            .answer_of(POOL_BACKEND, SNAT, 2000)
+            .answer_of(POOL_BACKEND, SNAT, first + 1)
             .with(|p| p.destination = flow.snat.ip());
         let expected = net
             .to_client(&answer, CLIENT, CLIENT_MAC)
@@ -156,9 +170,11 @@ fn ends_and_rests(net: &mut Net, ends: &[Builder]) {
     }
     assert_eq!(net.states(), ["closing"]);
     let early = net.from(OTHER_CLIENT);
+    net.next_port(2000);
     assert_ne!(port_of(net, &early), 2000);
     net.runner.end_flow(&early);
     net.runner.pass_time(A_SECOND);
+    net.next_port(2000);
     net.reaches(&early, 2000);
     net.returns(&net.answer(2000), OTHER_CLIENT, CLIENT_MAC);
 }
@@ -179,6 +195,7 @@ fn a_flow_that_was_reset_gives_up_its_port_after_a_second(net: &mut Net) {
 fn an_established_flow_keeps_its_port(net: &mut Net) {
     net.establish(&net.first());
     net.runner.pass_time(1000 * A_SECOND);
+    net.next_port(2000);
     assert_ne!(port_of(net, &net.from(OTHER_CLIENT)), 2000);
     net.reaches(&net.first().flags(ACK), 2000);
 }
@@ -189,9 +206,11 @@ fn when_every_port_tried_is_taken_the_flow_is_refused(net: &mut Net) {
     assert!(taken >= 1000, "refused with only {taken} ports taken");
 }
 
-/// Whichever port a first packet would get is given to another client, until there is none; tells how many.
+/// Whichever port a first packet would get is given to another client, until there is none as long as port 2000 comes
+/// next; tells how many.
 pub fn take_all_ports(net: &mut Net, wanting: &Builder) -> usize {
     for taken in 0..2000 {
+        net.next_port(2000);
         let outcome = net.send(&wanting.build());
         if outcome.reason.is_some() {
             let exhausted = (Some(Reason::SnatPortsExhausted), Action::Drop);
@@ -200,6 +219,7 @@ pub fn take_all_ports(net: &mut Net, wanting: &Builder) -> usize {
         }
         let port = net.source_port(wanting, &outcome);
         net.runner.end_flow(wanting);
+        net.next_port(port);
         net.establish(&net.from(&format!("198.18.0.3:{port}")));
     }
     panic!("2,000 ports were tried for one packet");

@@ -142,6 +142,9 @@ impl Run {
             self.net.runner.sweep();
             self.net.runner.lose_backends();
         }
+        if weather == Weather::PortsTaken {
+            self.net.next_port(2000);
+        }
         let (packet, frame) = self.generator.frame();
         self.meet(&packet, &frame)
     }

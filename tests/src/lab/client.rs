@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -31,18 +31,18 @@ impl Connection {
         Self::on(TcpStream::connect_timeout(&target, PATIENCE).context("connect")?)
     }
 
-    /// From this port, which may have served another connection just before.
-    pub fn open_from(port: u16, target: SocketAddr, patience: Duration) -> Result<Self> {
-        let (family, any) = if target.is_ipv4() {
-            (AddressFamily::INET, IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    /// From this address and port, which may have served another connection just before.
+    pub fn open_from(from: SocketAddr, target: SocketAddr, patience: Duration) -> Result<Self> {
+        let family = if target.is_ipv4() {
+            AddressFamily::INET
         } else {
-            (AddressFamily::INET6, IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+            AddressFamily::INET6
         };
         let socket = socket(family, SocketType::STREAM, None)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         // It holds for connecting, too.
         sockopt::set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
-        bind(&socket, &SocketAddr::new(any, port)).with_context(|| format!("bind port {port}"))?;
+        bind(&socket, &from).with_context(|| format!("bind {from}"))?;
         connect(&socket, &target).context("connect")?;
         Self::on(TcpStream::from(socket))
     }
@@ -183,6 +183,7 @@ pub struct Load {
     keep_alive: bool,
     requests: u64,
     pause: Duration,
+    sources: &'static [IpAddr],
 }
 
 impl Load {
@@ -193,6 +194,7 @@ impl Load {
             keep_alive: true,
             requests: u64::MAX,
             pause: Duration::ZERO,
+            sources: &[],
         }
     }
 
@@ -214,21 +216,27 @@ impl Load {
         Self { pause, ..self }
     }
 
+    /// The clients' addresses, in turn; without them the kernel chooses.
+    pub fn from(self, sources: &'static [IpAddr]) -> Self {
+        Self { sources, ..self }
+    }
+
     pub fn start(self, namespace: &Namespace, target: SocketAddr) -> Result<Running> {
         let shared = Arc::new(Shared::default());
-        let spawn = |_| {
+        let spawn = |number: u32| {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || self.client(target, &shared))
+            let source = self.sources.iter().cycle().nth(number as usize);
+            thread::spawn(move || self.client(source.copied(), target, &shared))
         };
         let threads = namespace.inside(|| (0..self.clients).map(spawn).collect())?;
         Ok(Running { shared, threads })
     }
 
-    fn client(self, target: SocketAddr, shared: &Shared) {
+    fn client(self, source: Option<IpAddr>, target: SocketAddr, shared: &Shared) {
         let mut kept = None;
         while !shared.stop.load(Ordering::Relaxed) && shared.sent.fetch_add(1, Ordering::Relaxed) < self.requests {
             let mut connecting = Duration::ZERO;
-            let answer = self.request(target, &mut kept, &mut connecting);
+            let answer = self.request(source, target, &mut kept, &mut connecting);
             let mut tally = shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
             tally.add(answer);
             tally.slowest = tally.slowest.max(connecting);
@@ -237,12 +245,21 @@ impl Load {
         }
     }
 
-    fn request(self, target: SocketAddr, kept: &mut Option<Connection>, connecting: &mut Duration) -> Result<String> {
+    fn request(
+        self,
+        source: Option<IpAddr>,
+        target: SocketAddr,
+        kept: &mut Option<Connection>,
+        connecting: &mut Duration,
+    ) -> Result<String> {
         let mut connection = match kept.take() {
             Some(connection) => connection,
             None => {
                 let begin = Instant::now();
-                let connection = Connection::open(target)?;
+                let connection = match source {
+                    Some(address) => Connection::open_from(SocketAddr::new(address, 0), target, PATIENCE),
+                    None => Connection::open(target),
+                }?;
                 *connecting = begin.elapsed();
                 connection
             }

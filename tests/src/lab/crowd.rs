@@ -2,7 +2,7 @@
 //!
 //! Each of its threads has a table of open files of its own: so many connections are more than one process may have.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -100,7 +100,7 @@ fn hold(
     // SAFETY: this thread uses none of the files that others open or close from now on.
     unsafe { unshare_unsafe(UnshareFlags::FILES) }.expect("a thread may have files of its own");
     let mut connections: Vec<_> = ports
-        .filter_map(|port| Connection::open_from(port, target, patience).ok())
+        .filter_map(|port| Connection::open_from((Ipv4Addr::UNSPECIFIED, port).into(), target, patience).ok())
         .collect();
     let _ = opened.send(connections.len());
     for answer in asked {

@@ -21,6 +21,7 @@ pub struct Model {
     pub(super) exhausted: Box<[Cell<u32>]>,
     active: RefCell<BTreeMap<BackendId, i64>>,
     turns: RefCell<BTreeMap<ServiceId, u64>>,
+    pub(super) port_turns: RefCell<BTreeMap<BackendId, u64>>,
     fragments: RefCell<BTreeMap<FragmentKey, Ports>>,
     /// Not set: later stages are not loaded.
     pub stages: Cell<bool>,
@@ -42,6 +43,7 @@ impl Model {
             exhausted: (0..=BackendId::MAX).map(|_| Cell::default()).collect(),
             active: RefCell::default(),
             turns: RefCell::default(),
+            port_turns: RefCell::default(),
             fragments: RefCell::default(),
             stages: Cell::new(true),
             now: Cell::new(1),
@@ -74,6 +76,7 @@ impl Model {
         self.exhausted.iter().for_each(|tick| tick.set(0));
         self.active.take();
         self.turns.take();
+        self.port_turns.take();
         self.fragments.take();
         self.now.set(1);
         self.last_sent.take();
@@ -172,6 +175,13 @@ fn bits(address: &Ip) -> u128 {
     words.into_iter().fold(0, |bits, word| bits << 32 | word)
 }
 
+fn count_up<K: Ord>(turns: &RefCell<BTreeMap<K, u64>>, of: K) -> u64 {
+    let mut turns = turns.borrow_mut();
+    let turn = turns.entry(of).or_default();
+    *turn = turn.wrapping_add(1);
+    *turn
+}
+
 impl Tables for Model {
     fn listen(&self, listen: &Listen) -> Option<Service> {
         self.state.listens.get(listen).copied()
@@ -186,10 +196,11 @@ impl Tables for Model {
     }
 
     fn turn(&self, service: ServiceId) -> u64 {
-        let mut turns = self.turns.borrow_mut();
-        let turn = turns.entry(service).or_default();
-        *turn += 1;
-        *turn
+        count_up(&self.turns, service)
+    }
+
+    fn port_turn(&self, id: BackendId) -> u64 {
+        count_up(&self.port_turns, id)
     }
 
     fn active_flows(&self, id: BackendId) -> u64 {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, Map, MapData, MapInfo, ProgramArray};
 use aya::programs::{TestRun, TestRunOptions};
-use lb_common::abi::{BackendId, Traffic};
+use lb_common::abi::{BackendId, SNAT_PORTS_HIGH, SNAT_PORTS_LOW, Traffic};
 use lb_common::decide::Verdict;
 use lb_common::flow_table::{FlowMemory, TICK_SHIFT};
 use lb_common::stage::Stage;
@@ -54,6 +54,8 @@ pub struct Runner {
 }
 
 const FLOWS: u32 = 1024;
+/// Of ours; the usual client's port as well.
+pub const FIRST_PORT: u16 = 2000;
 
 impl Runner {
     pub fn new(state: &KernelState) -> Result<Self> {
@@ -94,6 +96,23 @@ impl Runner {
         self.verdicts = self.kernel.verdicts()?;
         for id in self.state.backends.keys() {
             self.traffic.insert(*id, self.kernel.traffic(*id)?);
+        }
+        self.next_port(FIRST_PORT)
+    }
+
+    /// The next flow of a backend tries this port first, where it has one address.
+    pub fn next_port(&self, port: u16) -> Result<()> {
+        let above = |first: u16| u64::from(port - first);
+        let number = if port <= SNAT_PORTS_LOW.1 {
+            above(SNAT_PORTS_LOW.0)
+        } else {
+            u64::from(SNAT_PORTS_LOW.1 - SNAT_PORTS_LOW.0) + 1 + above(SNAT_PORTS_HIGH.0)
+        };
+        let before = number.wrapping_sub(1);
+        let mut turns = Array::<_, u64>::try_from(Map::Array(self.map("PORT_TURNS")?))?;
+        for id in self.state.backends.keys() {
+            turns.set(u32::from(*id), before, 0)?;
+            self.model.port_turns.borrow_mut().insert(*id, before);
         }
         Ok(())
     }

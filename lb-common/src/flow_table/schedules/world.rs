@@ -161,10 +161,10 @@ impl World {
         self
     }
 
-    /// A packet on its whole way.
+    /// A packet on its whole way. A first one asks for the port of its client.
     pub fn packet(&self, mut frame: Bytes) -> String {
         let key = frame.key();
-        let tables = Here::of(self);
+        let tables = Here::of(self).wanting(key.source_port.get());
         match decide(&mut frame, &tables, 1) {
             Verdict::Send(_) => {
                 peek(|memory| self.judge(memory, &key, &frame));

@@ -6,7 +6,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::{ENTRY, Key, LISTEN, TRIES, World, next_hop};
-use crate::abi::{Backend, BackendId, FragmentKey, Listen, Ports, Route, Service, ServiceId};
+use crate::abi::{Backend, BackendId, FragmentKey, Listen, Ports, Route, SNAT_PORTS_LOW, Service, ServiceId};
 use crate::decide::Tables;
 use crate::flow_table::schedules::machine::{BASE, shared};
 use crate::flow_table::{Entry, FlowKey, FlowMemory, Loop, PROBES};
@@ -72,6 +72,8 @@ impl Frame for Bytes {
 pub struct Here<'a> {
     world: &'a World,
     scratch: UnsafeCell<Opening<Be32>>,
+    /// The port of ours that a new flow wants.
+    port: u16,
 }
 
 impl<'a> Here<'a> {
@@ -79,7 +81,12 @@ impl<'a> Here<'a> {
         Self {
             world,
             scratch: UnsafeCell::default(),
+            port: SNAT_PORTS_LOW.0,
         }
+    }
+
+    pub fn wanting(self, port: u16) -> Self {
+        Self { port, ..self }
     }
 }
 
@@ -165,6 +172,10 @@ impl Tables for Here<'_> {
         // SAFETY: a word of the memory.
         let moved = unsafe { shared::load(self.world.moved()) };
         self.world.backends[moved as usize].get(usize::from(id) - 1)
+    }
+
+    fn port_turn(&self, _: BackendId) -> u64 {
+        (self.port - SNAT_PORTS_LOW.0).into()
     }
 
     fn exhausted_at(&self, _: BackendId) -> u32 {
