@@ -243,6 +243,9 @@ pub const fn slot_of(hash: u64, count: u64) -> u64 {
     ((hash >> 32) * count) >> 32
 }
 
+/// The ring of `signs::Signal`: a page, a few hundred of them.
+pub const SIGNS_BYTES: u32 = 4096;
+
 /// Source ports towards backends, inclusive. The gap is the kernel's own ephemeral range.
 pub const SNAT_PORTS_LOW: (u16, u16) = (1024, 32_767);
 pub const SNAT_PORTS_HIGH: (u16, u16) = (61_000, 65_535);

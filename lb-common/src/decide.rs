@@ -9,6 +9,7 @@ use crate::frame::Frame;
 use crate::lifetime::{Course, follow};
 use crate::open::{self, Scratch};
 use crate::parse::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Parsed, RST, ether, ipv4, ipv6};
+use crate::signs::Signal;
 use crate::stage::Stage;
 use crate::unusual;
 use crate::verdict::Reason;
@@ -33,6 +34,10 @@ pub trait Tables: Flows<Be32> + Flows<Ip> + Loop {
     /// When the last of them failed, in ticks.
     fn exhausted_at(&self, id: BackendId) -> u32;
     fn note_exhausted(&self, id: BackendId, now: u32);
+    /// When a sign of this backend was last told, in ticks.
+    fn signed_at(&self, id: BackendId) -> u32;
+    /// Tells the daemon, and notes when.
+    fn signal(&self, signal: Signal, now: u32);
     fn active_flows(&self, id: BackendId) -> u64;
     fn route(&self, address: &Ip) -> Option<Route>;
     /// The ports of a fragmented packet.

@@ -34,6 +34,8 @@ pub trait Address: Field + Copy + Default + PartialEq + Debug {
     const TOO_BIG: u16;
     /// Whether an ICMP type is that of an error, which quotes a packet.
     fn is_icmp_error(kind: u8) -> bool;
+    /// Whether it says that a packet could not be delivered: not for its size, nor because it was on its way too long.
+    fn is_unreachable(kind: u8, code: u8) -> bool;
 
     fn ip(self) -> Ip;
     /// Of an `Ip` of this family.
@@ -130,6 +132,11 @@ impl Address for Be32 {
     #[inline(always)]
     fn is_icmp_error(kind: u8) -> bool {
         matches!(kind, 3 | 4 | 11 | 12)
+    }
+
+    #[inline(always)]
+    fn is_unreachable(kind: u8, code: u8) -> bool {
+        kind == 3 && code != 4
     }
 
     #[inline(always)]
@@ -273,6 +280,11 @@ impl Address for Ip {
     #[inline(always)]
     fn is_icmp_error(kind: u8) -> bool {
         matches!(kind, 1..=4)
+    }
+
+    #[inline(always)]
+    fn is_unreachable(kind: u8, _: u8) -> bool {
+        kind == 1
     }
 
     #[inline(always)]

@@ -7,10 +7,11 @@ use crate::abi::{TCP, UDP};
 use crate::checksum::{self, Delta};
 use crate::decide::{Flows, Tables, Verdict, settle};
 use crate::family::Address;
-use crate::flow_table::{FlowKey, Rewrite, find};
+use crate::flow_table::{FlowKey, Rewrite, TO_CLIENT, find};
 use crate::forward::send_with;
 use crate::frame::Frame;
 use crate::parse::{Envelope, TCP_CHECKSUM, UDP_CHECKSUM};
+use crate::signs::{self, Sign};
 use crate::verdict::Reason;
 use crate::wire::Be16;
 
@@ -21,10 +22,11 @@ const QUOTED: usize = 8;
 
 #[inline(always)]
 pub fn error<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: &T, envelope: &Envelope<A>) -> Verdict {
-    let is_error = frame
-        .read::<Be16>(envelope.l4)
-        .is_some_and(|kind| A::is_icmp_error(kind.get().to_be_bytes()[0]));
-    if !is_error {
+    let [kind, code] = match frame.read::<Be16>(envelope.l4) {
+        Some(header) => header.get().to_be_bytes(),
+        None => return Verdict::Stop(Reason::OtherProtocol),
+    };
+    if !A::is_icmp_error(kind) {
         return Verdict::Stop(Reason::OtherProtocol);
     }
     let Some(quoted) = A::quoted(frame, envelope.l4 + ICMP_HEADER) else {
@@ -50,6 +52,9 @@ pub fn error<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: 
     let Some(flow) = flow.filter(|_| told) else {
         return Verdict::Stop(Reason::IcmpUnknown);
     };
+    if flow.word.has(TO_CLIENT) && A::is_unreachable(kind, code) {
+        signs::tell(tables, flow.word.backend(), Sign::Unreachable);
+    }
     settle(send_with(frame, tables, envelope.into(), &flow, |frame, new| {
         translate(frame, envelope, &quoted, &key, new)
     }))

@@ -22,6 +22,7 @@ pub mod ports;
 pub mod rewrite;
 #[cfg(not(test))]
 pub mod shared;
+pub mod signs;
 pub mod stage;
 pub mod steer;
 pub mod unusual;

@@ -10,6 +10,7 @@ use crate::flow_table::{
     ANSWERED, DOUBTED, FIN_SEEN, FlowMemory, Found, RESET, State, TO_CLIENT, Word, partner, release,
 };
 use crate::parse::{ACK, FIN, Parsed, RST, SYN};
+use crate::signs::{self, Sign};
 
 /// How far a RST may be ahead of what its receiver last acknowledged: data that is still under way.
 const RESET_WINDOW: u32 = 1 << 24;
@@ -71,18 +72,21 @@ fn begins_anew<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>) ->
         return true;
     }
     let answered = || partner(tables, flow).is_some_and(|other| other.word.has(ANSWERED));
-    let left = || {
-        tables
-            .backend(flow.word.backend())
-            .is_none_or(|backend| backend.weight == 0)
-    };
-    flow.word.is(State::HalfOpen) && !answered() && left()
+    if !flow.word.is(State::HalfOpen) || answered() {
+        return false;
+    }
+    let backend = flow.word.backend();
+    signs::tell(tables, backend, Sign::Unanswered);
+    tables.backend(backend).is_none_or(|backend| backend.weight == 0)
 }
 
 /// A RST that its receiver will believe ends the flow. One with a sequence number from nowhere only shortens the time
 /// that an idle flow is kept.
 #[inline(always)]
 fn reset<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flow: &Found<A>) {
+    if flow.word.is(State::HalfOpen) && flow.word.has(TO_CLIENT) && !flow.word.has(ANSWERED) {
+        signs::tell(tables, flow.word.backend(), Sign::Refused);
+    }
     let expected = || {
         let ahead = |other: Found<A>| parsed.sequence.wrapping_sub(other.entry.acknowledged());
         partner(tables, flow).is_some_and(|other| ahead(other) < RESET_WINDOW)

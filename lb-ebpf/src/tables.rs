@@ -3,18 +3,20 @@
 use core::ffi::{c_long, c_void};
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
     Backend, BackendId, FLOW_FLAGS, FragmentKey, Listen, MAX_BACKENDS, MAX_FRAGMENTED, MAX_LISTENS, MAX_ROUTES,
-    MAX_SERVICES, MAX_SLOT_CELLS, Ports, Route, SLOT_COUNT_CELL, SLOT_FLAGS, Service, ServiceId, slot_cell, slot_in,
+    MAX_SERVICES, MAX_SLOT_CELLS, Ports, Route, SIGNS_BYTES, SLOT_COUNT_CELL, SLOT_FLAGS, Service, ServiceId,
+    slot_cell, slot_in,
 };
 use lb_common::decide::Tables;
 use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Loop, TICK_SHIFT};
 use lb_common::open::{Opening, Scratch};
 use lb_common::shared;
+use lb_common::signs::Signal;
 use lb_common::stage::Stage;
 use lb_common::wire::{Be32, Ip};
 
@@ -42,6 +44,11 @@ static FORGOTTEN: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// In ticks, by `BackendId`.
 #[btf_map]
 static EXHAUSTED: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
+/// When a sign was last told, in ticks, by `BackendId`.
+#[btf_map]
+static SIGNED: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
+#[btf_map]
+static SIGNS: RingBuf<Signal, { SIGNS_BYTES as usize }> = RingBuf::new();
 #[btf_map]
 static OPENING: PerCpuArray<Opening<Be32>, 1> = PerCpuArray::new();
 #[btf_map]
@@ -202,6 +209,21 @@ impl Tables for Maps {
     #[inline(always)]
     fn turn(&self, service: ServiceId) -> u64 {
         TURNS.get_ptr_mut(u32::from(service)).map_or(0, count_up)
+    }
+
+    #[inline(always)]
+    fn signed_at(&self, id: BackendId) -> u32 {
+        SIGNED.get(u32::from(id)).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn signal(&self, signal: Signal, now: u32) {
+        if let Some(tick) = SIGNED.get_ptr_mut(u32::from(signal.backend())) {
+            // SAFETY: a u32 of its own; of several CPUs that write it, any one is right.
+            unsafe { tick.write_volatile(now) };
+        }
+        // Where nobody reads them, the next checks will find out as well.
+        let _full = SIGNS.output(signal, 0);
     }
 
     #[inline(always)]

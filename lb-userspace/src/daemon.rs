@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use lb_common::abi::BackendId;
+use lb_common::signs;
 use lb_common::verdict::Reason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until, timeout};
@@ -26,7 +27,7 @@ use crate::core::network::Network;
 use crate::core::plan;
 use crate::core::sightings::Sightings;
 use crate::core::world::{Counted, Event, Moment, World};
-use crate::io::bpf::Kernel;
+use crate::io::bpf::{AwaitedSigns, Kernel};
 use crate::io::control::Control;
 use crate::io::flows::Sweep;
 use crate::io::frames::Frames;
@@ -50,6 +51,7 @@ pub struct Daemon {
     /// What the kernel holds, as far as our steps went.
     actual: KernelState,
     kernel: Kernel,
+    signs: AwaitedSigns,
     sightings: Sightings,
     frames: Frames,
     sweep: Option<Sweep>,
@@ -97,6 +99,7 @@ impl Daemon {
                 text = self.file.changed() => self.file_changed(text).await,
                 () = at(deadline) => self.happened(Event::Tick),
                 (launch, observation) = self.crew.seen() => self.happened(Event::Observed { launch, observation }),
+                signals = self.signs.seen() => self.doubt(&signals),
                 _ = sweep_timer.tick() => {
                     self.count();
                     self.begin_sweep(self.sweep.is_none());
@@ -150,6 +153,13 @@ impl Daemon {
             }
         };
         let _the_rest_comes_later = timeout(ACQUAINTANCE, wait).await;
+    }
+
+    fn doubt(&mut self, signals: &[signs::Signal]) {
+        for signal in signals {
+            debug!(backend = signal.backend(), sign = ?signal.sign(), "packets tell of trouble; asking");
+            self.happened(Event::Doubt(signal.backend()));
+        }
     }
 
     fn network_changed(&mut self) {

@@ -53,6 +53,8 @@ pub enum Event {
         launch: Launch,
         observation: Observation,
     },
+    /// A sign that this backend may be in trouble.
+    Doubt(BackendId),
     /// What became of the last plan; empty when all went well.
     Failures(Vec<Failure>),
     /// The deadline has passed.
@@ -172,6 +174,10 @@ impl World {
                 if !self.health.observed(launch.backend, launch.number, &observation, now) {
                     return false;
                 }
+            }
+            Event::Doubt(backend) => {
+                self.health.doubt(backend, now.monotonic);
+                return false;
             }
             Event::Failures(failures) => {
                 self.retry_at = (!failures.is_empty()).then(|| now.monotonic + RETRY);

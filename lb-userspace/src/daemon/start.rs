@@ -15,7 +15,7 @@ use crate::core::network::Network;
 use crate::core::plan;
 use crate::core::sightings::Sightings;
 use crate::core::world::{Event, World};
-use crate::io::bpf::Kernel;
+use crate::io::bpf::{AwaitedSigns, Kernel};
 use crate::io::control::Control;
 use crate::io::frames::Frames;
 use crate::io::probes::Crew;
@@ -63,13 +63,15 @@ impl Daemon {
         let control = Control::bind(&node.run_dir)?;
         let file = config_file::Watch::open(&path, text.clone())?;
         let frames = Frames::open()?;
-        let kernel = Kernel::open(&node.pin_dir, node.max_flows)?;
+        let mut kernel = Kernel::open(&node.pin_dir, node.max_flows)?;
+        let signs = AwaitedSigns::new(kernel.take_signs()?)?;
         let mut daemon = Self {
             path,
             tried: Ok(text),
             world: World::default(),
             actual: KernelState::default(),
             kernel,
+            signs,
             sightings: Sightings::default(),
             frames,
             sweep: None,

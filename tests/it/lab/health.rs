@@ -120,6 +120,38 @@ fn a_silent_host_gets_no_new_connection() {
     });
 }
 
+const SELDOM: &str = "check = \"seldom\"\n[check.seldom]\ntype = \"tcp\"\nevery = \"30s\"\n";
+
+/// A SYN that is refused, and one that is repeated after a second.
+#[test]
+fn packets_bring_the_next_check_at_once() {
+    case(|lab| {
+        let net = Topology::new(lab, 3)?;
+        let mut servers = Nginx::on_each(lab, &net)?;
+        let naru = Naru::run(
+            lab,
+            &net.node,
+            &with_check(&net.service("web", "tcp", 80, &[1, 1, 1]), SELDOM),
+        )?;
+        ["b1", "b2", "b3"]
+            .iter()
+            .try_for_each(|name| wait_for(&naru, name, "up"))?;
+        let load = Load::one_each(8)
+            .pause(Duration::from_millis(5))
+            .start(&net.client, LISTEN)?;
+        let stopped = SystemTime::now();
+        drop(servers.pop());
+        tell("refused, until it was down", &mut [took(&naru, "b3", "down", stopped)?]);
+        let cut = SystemTime::now();
+        net.backends[1].ip("link set eth0 down")?;
+        let took = took(&naru, "b2", "down", cut)?;
+        eprintln!("silent, until it was down: {took:?}");
+        assert!(took < BOUND * 2, "{took:?}");
+        load.stop();
+        Ok(())
+    });
+}
+
 const HTTP: &str =
     "check = \"alive\"\n[check.alive]\ntype = \"http\"\npath = \"/\"\nhost = \"lab\"\ntimeout = \"300ms\"\n";
 

@@ -78,6 +78,7 @@ fn all_cases() -> BTreeSet<String> {
         ("new_flows", new_flows::CASES),
         ("not_ours", not_ours::CASES),
         ("ports", ports::CASES),
+        ("signs", signs::CASES),
     ];
     let names = files
         .into_iter()

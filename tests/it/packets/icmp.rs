@@ -35,11 +35,11 @@ cases! {
     }
 }
 
-const ROUTER: &str = "198.18.1.254:0";
+pub const ROUTER: &str = "198.18.1.254:0";
 const FAR_ROUTER: &str = "198.19.3.3:0";
 
 /// Type, code, and the four bytes that follow the checksum.
-type Kind = ([u8; 2], u32);
+pub type Kind = ([u8; 2], u32);
 
 /// Unreachable (net, host, port), fragmentation needed, source quench, time exceeded, parameter problem.
 const IPV4_ERRORS: [Kind; 7] = [
@@ -65,7 +65,7 @@ fn errors(net: &Net) -> &'static [Kind] {
 const LEAST: usize = 8;
 
 /// From a router to whoever sent `about`, as it saw it, of which so many bytes behind the IP header are quoted.
-fn error(net: &Net, router: &str, about: &Builder, quoted: usize, (kind, rest): Kind) -> Builder {
+pub fn error(net: &Net, router: &str, about: &Builder, quoted: usize, (kind, rest): Kind) -> Builder {
     let packet = about.build()[about.l3()..about.l4() + quoted].to_vec();
     about.clone().turned().with_header_of_ours().with(|p| {
         p.source = net.endpoint(router).ip();
@@ -87,7 +87,7 @@ fn translated(error: &Builder, about: &Builder, quoted: usize) -> Builder {
 }
 
 /// What the client sent, and what the backend would have got of it.
-fn to_backend(net: &mut Net, from: &Builder) -> (Builder, Builder) {
+pub fn to_backend(net: &mut Net, from: &Builder) -> (Builder, Builder) {
     net.reaches(from, 2000);
     let seen = net.translated(from, 2000);
     // Only the addresses are translated back.

@@ -88,6 +88,7 @@ mod new_flows;
 mod not_ours;
 mod ports;
 mod random;
+mod signs;
 mod slot_tables;
 mod verifier;
 

@@ -123,7 +123,7 @@ impl Net {
     }
 
     /// The port of ours that the next flow tries first.
-    pub fn next_port(&self, port: u16) {
+    pub fn next_port(&mut self, port: u16) {
         self.runner.next_port(port).unwrap_or_else(|error| panic!("{error:#}"));
     }
 

@@ -6,6 +6,7 @@ mod cut;
 mod generator;
 pub mod laws;
 mod model;
+mod notes;
 mod runner;
 mod tables;
 pub mod world;

@@ -8,6 +8,7 @@ use lb_common::decide::{Tables, Verdict, decide, first};
 use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Loop};
 use lb_common::frame::Frame;
 use lb_common::open::{Opening, Scratch};
+use lb_common::signs::Signal;
 use lb_common::verdict::Reason;
 use lb_common::wire::{Be32, Ip};
 use lb_userspace::core::kernel::KernelState;
@@ -19,6 +20,8 @@ pub struct Model {
     ipv6: Box<[Cell<FlowEntry<Ip>>]>,
     openings: (Cell<Opening<Be32>>, Cell<Opening<Ip>>),
     pub(super) exhausted: Box<[Cell<u32>]>,
+    pub(super) signed: Box<[Cell<u32>]>,
+    pub(super) signs: RefCell<Vec<Signal>>,
     active: RefCell<BTreeMap<BackendId, i64>>,
     turns: RefCell<BTreeMap<ServiceId, u64>>,
     pub(super) port_turns: RefCell<BTreeMap<BackendId, u64>>,
@@ -41,6 +44,8 @@ impl Model {
             ipv6: (0..entries).map(|_| Cell::default()).collect(),
             openings: Default::default(),
             exhausted: (0..=BackendId::MAX).map(|_| Cell::default()).collect(),
+            signed: (0..=BackendId::MAX).map(|_| Cell::default()).collect(),
+            signs: RefCell::default(),
             active: RefCell::default(),
             turns: RefCell::default(),
             port_turns: RefCell::default(),
@@ -74,6 +79,8 @@ impl Model {
         self.ipv4.iter().for_each(|entry| entry.set(FlowEntry::default()));
         self.ipv6.iter().for_each(|entry| entry.set(FlowEntry::default()));
         self.exhausted.iter().for_each(|tick| tick.set(0));
+        self.signed.iter().for_each(|tick| tick.set(0));
+        self.signs.take();
         self.active.take();
         self.turns.take();
         self.port_turns.take();
@@ -92,6 +99,11 @@ impl Model {
             .filter(|(_, flows)| **flows != 0)
             .map(|(id, flows)| (*id, *flows))
             .collect()
+    }
+
+    /// What the daemon would have been told, in order.
+    pub fn signs(&self) -> Vec<Signal> {
+        self.signs.borrow().clone()
     }
 
     pub fn new_flows(&self) -> u64 {
@@ -206,6 +218,15 @@ impl Tables for Model {
     fn active_flows(&self, id: BackendId) -> u64 {
         let active = self.active.borrow();
         active.get(&id).copied().unwrap_or_default().cast_unsigned()
+    }
+
+    fn signed_at(&self, id: BackendId) -> u32 {
+        self.signed[usize::from(id)].get()
+    }
+
+    fn signal(&self, signal: Signal, now: u32) {
+        self.signed[usize::from(signal.backend())].set(now);
+        self.signs.borrow_mut().push(signal);
     }
 
     fn exhausted_at(&self, id: BackendId) -> u32 {

@@ -5,22 +5,24 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::maps::{Array, Map, MapData, MapInfo, ProgramArray};
+use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::{TestRun, TestRunOptions};
-use lb_common::abi::{BackendId, SNAT_PORTS_HIGH, SNAT_PORTS_LOW, Traffic};
+use lb_common::abi::{BackendId, Traffic};
 use lb_common::decide::Verdict;
 use lb_common::flow_table::{FlowMemory, TICK_SHIFT};
+use lb_common::signs::Signal;
 use lb_common::stage::Stage;
 use lb_common::verdict::Reason;
 use lb_common::wire::{Be32, Ip};
 use lb_userspace::core::endings::{Ending, Terms};
 use lb_userspace::core::kernel::{Action as KernelAction, KernelState};
-use lb_userspace::io::bpf::Kernel;
+use lb_userspace::io::bpf::{Kernel, Signs};
 use lb_userspace::io::flows::Sweep;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::builder::Builder;
 use super::model::Model;
+use super::notes::{Notes, map};
 use super::tables::{agree, begin, empty, end, free_as, grow_older, sever_all};
 
 /// The interface test runs come in by: the loopback device's index.
@@ -51,6 +53,10 @@ pub struct Runner {
     verdicts: BTreeMap<Reason, u64>,
     /// As they stood when the model began.
     traffic: BTreeMap<BackendId, Traffic>,
+    notes: Notes,
+    signs: Signs,
+    /// By the kernel, since the model began.
+    told: Vec<Signal>,
 }
 
 const FLOWS: u32 = 1024;
@@ -63,17 +69,21 @@ impl Runner {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let pin_dir = PathBuf::from(format!("/sys/fs/bpf/naru-lab-{}-packets{number}", std::process::id()));
         let mut kernel = Kernel::open(&pin_dir, FLOWS)?;
+        let signs = kernel.take_signs()?;
         // Its maps live as long as it holds them, and nothing is to stay when the tests are gone.
         std::fs::remove_dir_all(&pin_dir).context("remove the pins")?;
         fill(&mut kernel, state)?;
         let model = Model::new(state.clone(), kernel.flows().ipv4.mask() as usize + 1);
         let verdicts = kernel.verdicts()?;
         Ok(Self {
+            notes: Notes::of(&kernel)?,
             kernel,
             model,
             state: state.clone(),
             verdicts,
             traffic: BTreeMap::new(),
+            signs,
+            told: Vec::new(),
         })
     }
 
@@ -93,6 +103,11 @@ impl Runner {
         }
         self.model.traffic.take();
         self.model.verdicts.take();
+        self.notes
+            .forget_ticks(&self.model, self.state.backends.keys().copied())?;
+        self.signs.by_ref().for_each(drop);
+        self.told.clear();
+        self.model.signs.take();
         self.verdicts = self.kernel.verdicts()?;
         for id in self.state.backends.keys() {
             self.traffic.insert(*id, self.kernel.traffic(*id)?);
@@ -101,20 +116,9 @@ impl Runner {
     }
 
     /// The next flow of a backend tries this port first, where it has one address.
-    pub fn next_port(&self, port: u16) -> Result<()> {
-        let above = |first: u16| u64::from(port - first);
-        let number = if port <= SNAT_PORTS_LOW.1 {
-            above(SNAT_PORTS_LOW.0)
-        } else {
-            u64::from(SNAT_PORTS_LOW.1 - SNAT_PORTS_LOW.0) + 1 + above(SNAT_PORTS_HIGH.0)
-        };
-        let before = number.wrapping_sub(1);
-        let mut turns = Array::<_, u64>::try_from(Map::Array(self.map("PORT_TURNS")?))?;
-        for id in self.state.backends.keys() {
-            turns.set(u32::from(*id), before, 0)?;
-            self.model.port_turns.borrow_mut().insert(*id, before);
-        }
-        Ok(())
+    pub fn next_port(&mut self, port: u16) -> Result<()> {
+        let backends = self.state.backends.keys().copied();
+        self.notes.next_port(&self.model, backends, port)
     }
 
     /// `to` takes all slots of `from`, and its weight.
@@ -224,19 +228,7 @@ impl Runner {
     }
 
     fn stages(&self) -> Result<ProgramArray<MapData>> {
-        Ok(ProgramArray::try_from(Map::ProgramArray(self.map("STAGES")?))?)
-    }
-
-    /// Of the programs here: others may be loaded.
-    fn map(&self, name: &str) -> Result<MapData> {
-        for program in self.kernel.programs()?.values() {
-            for id in program.map_ids()?.context("the maps of a program")? {
-                if MapInfo::from_id(id)?.name_as_str() == Some(name) {
-                    return Ok(MapData::from_id(id)?);
-                }
-            }
-        }
-        bail!("no program here has a map {name}")
+        Ok(ProgramArray::try_from(Map::ProgramArray(map(&self.kernel, "STAGES")?))?)
     }
 
     /// One frame through the program and the model, which must agree on all they did.
@@ -275,14 +267,13 @@ impl Runner {
     }
 
     /// What the program has noted of the time holds for the host, too.
-    fn agree_on_time(&self) -> Result<()> {
+    fn agree_on_time(&mut self) -> Result<()> {
         let flows = self.kernel.flows();
         agree(&flows.ipv4, &self.model);
         agree(&flows.ipv6, &self.model);
-        let exhausted = Array::<_, u32>::try_from(Map::Array(self.map("EXHAUSTED")?))?;
-        for id in self.state.backends.keys() {
-            self.model.exhausted[usize::from(*id)].set(exhausted.get(&u32::from(*id), 0)?);
-        }
+        self.notes.agree(&self.model, self.state.backends.keys().copied())?;
+        self.told.extend(self.signs.by_ref());
+        self.model.signs.borrow_mut().clone_from(&self.told);
         Ok(())
     }
 
@@ -323,7 +314,12 @@ impl Runner {
     }
 
     /// All counters of both sides must be equal.
-    pub fn check_counters(&self) -> Result<()> {
+    /// And what was told of backends.
+    pub fn check_counters(&mut self) -> Result<()> {
+        self.told.extend(self.signs.by_ref());
+        let told = self.model.signs.borrow();
+        ensure!(self.told == *told, "the kernel told {:?}, the host {told:?}", self.told);
+        drop(told);
         let counted = self.kernel.verdicts()?;
         ensure!(
             counted == self.verdicts,

@@ -17,6 +17,8 @@ use crate::core::world::Moment;
 
 /// From one check of a burst to the next.
 const BURST: Duration = Duration::from_millis(30);
+/// How soon after a check signs of trouble bring another.
+const DOUBTED_EVERY: Duration = Duration::from_millis(100);
 /// How many of the last results are kept for `naru explain`.
 const REMEMBERED: usize = 10;
 
@@ -192,6 +194,13 @@ impl Judge {
             self.next_round = now + self.interval();
         }
         is_burst
+    }
+
+    /// Packets tell that it may be in trouble: it is asked at once, unless it has just been.
+    pub fn doubt(&mut self, now: Instant) {
+        if self.is_alive() && self.last_began.is_none_or(|last| now >= last + DOUBTED_EVERY) {
+            self.hasten(now);
+        }
     }
 
     /// Asks as soon as possible, since somebody wants to know.

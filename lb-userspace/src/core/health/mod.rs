@@ -129,6 +129,14 @@ impl Health {
         self.agenda.first().map(|(at, _)| *at)
     }
 
+    /// Packets tell that it may be in trouble.
+    pub fn doubt(&mut self, id: BackendId, now: Instant) {
+        if let Some(watched) = self.watched.get_mut(&id) {
+            watched.judge.doubt(now);
+        }
+        self.schedule(id);
+    }
+
     /// Whether somebody's standing has changed, or the reason for it.
     pub fn observed(&mut self, id: BackendId, number: u64, observation: &Observation, now: Moment) -> bool {
         let Some(watched) = self.watched.get_mut(&id) else {

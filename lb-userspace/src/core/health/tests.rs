@@ -175,6 +175,10 @@ impl Stage {
         }
     }
 
+    fn doubt(&mut self, id: BackendId) {
+        self.health.doubt(id, self.base + self.clock);
+    }
+
     /// When the backend went into this state, after `from`.
     fn when(&self, id: BackendId, standing: Standing, from: u64) -> u64 {
         let found = self
@@ -445,6 +449,44 @@ fn wherever_in_the_interval_it_dies_it_is_known_in_time() {
             assert!(took <= bound, "{manner:?} at {death} took {took}");
         }
     }
+}
+
+fn seldom() -> Check {
+    Check {
+        every: Duration::from_secs(30),
+        ..tcp()
+    }
+}
+
+#[test]
+fn signs_of_trouble_bring_the_next_check_at_once() {
+    for (manner, bound) in [(Refuses, 65), (Silent, 270)] {
+        let mut stage = Stage::new(vec![vec![until(40_000, manner.clone())]], seldom(), false);
+        stage.run(41_000);
+        assert_eq!(stage.standing(1), Up);
+        stage.doubt(1);
+        stage.run(42_000);
+        let took = stage.when(1, Down, 41_000) - 41_000;
+        assert!(took <= bound, "{manner:?} took {took}");
+    }
+}
+
+/// Whoever sends packets decides neither how often a backend is asked nor how it is judged.
+#[test]
+fn signs_alone_take_nobody_down() {
+    let mut stage = Stage::new(vec![vec![Box::new(|_| Answers(1))]], seldom(), false);
+    for at in 1_000..11_000 {
+        stage.run(at);
+        stage.doubt(1);
+    }
+    assert_eq!(stage.standing(1), Up);
+    assert!((90..=101).contains(&stage.begun.len()), "{:?}", stage.begun);
+    let mut gone = Stage::new(vec![vec![Box::new(|_| Refuses)]], seldom(), false);
+    gone.run(1_000);
+    let begun = gone.begun.len();
+    gone.doubt(1);
+    gone.run(2_000);
+    assert_eq!((gone.standing(1), gone.begun.len()), (Down, begun));
 }
 
 proptest! {

@@ -5,6 +5,7 @@
 mod attach;
 mod mapped;
 mod pins;
+mod signs;
 mod slot_tables;
 mod stages;
 mod syscall;
@@ -30,6 +31,7 @@ use lb_common::wire::{Be32, Ip};
 pub use self::mapped::MappedArray;
 use self::mapped::map_data;
 use self::pins::{Pins, Shape};
+pub use self::signs::{AwaitedSigns, Signs};
 use self::slot_tables::SlotTables;
 use super::flows::{ActiveFlows, FlowTable, FlowTables};
 use crate::core::kernel::{Action, Attachment, KernelState, flow_entries};
@@ -220,6 +222,11 @@ impl Kernel {
         programs.map(info).collect()
     }
 
+    /// What the program tells of backends from now on.
+    pub fn take_signs(&mut self) -> Result<Signs> {
+        Signs::take(&mut self.object)
+    }
+
     /// For test runs, and for its id.
     pub fn program(&mut self) -> &mut Xdp {
         program(&mut self.object)
@@ -302,4 +309,5 @@ const SHAPES: &[Shape] = &[
     Shape::of::<u32, u64>("VERDICTS", Some(MAX_REASONS)),
     Shape::of::<u32, Traffic>("TRAFFIC", Some(MAX_BACKENDS)),
     Shape::of::<u32, u64>("ACTIVE", Some(MAX_BACKENDS)),
+    Shape::of::<u32, u64>("PORT_TURNS", Some(MAX_BACKENDS)),
 ];

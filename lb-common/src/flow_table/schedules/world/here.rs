@@ -12,6 +12,7 @@ use crate::flow_table::schedules::machine::{BASE, shared};
 use crate::flow_table::{Entry, FlowKey, FlowMemory, Loop, PROBES};
 use crate::frame::Frame;
 use crate::open::{Opening, Scratch};
+use crate::signs::Signal;
 use crate::wire::{Be32, Ip};
 
 /// The shortest frame that `decide` takes.
@@ -177,6 +178,13 @@ impl Tables for Here<'_> {
     fn port_turn(&self, _: BackendId) -> u64 {
         (self.port - SNAT_PORTS_LOW.0).into()
     }
+
+    /// Just now.
+    fn signed_at(&self, _: BackendId) -> u32 {
+        self.now()
+    }
+
+    fn signal(&self, _: Signal, _: u32) {}
 
     fn exhausted_at(&self, _: BackendId) -> u32 {
         0
