@@ -66,8 +66,17 @@ pub fn follow<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, 
 
 /// A client's SYN on a flow of its own: after the end of that flow, or again because nobody answered and the backend
 /// takes no new flows any more.
+///
+/// A flow that was reset goes on, from its beginning. A backend that still remembers an older connection of the port
+/// answers a SYN by what makes the client send a RST and then the SYN again; on another port that might happen anew.
 #[inline(always)]
 fn begins_anew<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>) -> bool {
+    let backend = flow.word.backend();
+    let left = || tables.backend(backend).is_none_or(|backend| backend.weight == 0);
+    if flow.word.is(State::Closing) && flow.word.has(RESET) && !left() {
+        move_both(tables, flow, Word::reopened);
+        return false;
+    }
     if flow.word.is(State::Closing) || flow.word.is(State::Severed) || flow.word.has(FIN_SEEN) {
         return true;
     }
@@ -75,9 +84,8 @@ fn begins_anew<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>) ->
     if !flow.word.is(State::HalfOpen) || answered() {
         return false;
     }
-    let backend = flow.word.backend();
     signs::tell(tables, backend, Sign::Unanswered);
-    tables.backend(backend).is_none_or(|backend| backend.weight == 0)
+    left()
 }
 
 /// A RST that its receiver will believe ends the flow. One with a sequence number from nowhere only shortens the time

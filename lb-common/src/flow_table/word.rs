@@ -151,6 +151,17 @@ impl Word {
         }
     }
 
+    /// After a RST its client begins again.
+    #[inline(always)]
+    pub const fn reopened(self) -> Self {
+        if self.is(State::Closing) && self.has(RESET) {
+            self.without_mark(FIN_SEEN | ANSWERED | RESET | DOUBTED)
+                .with_state(State::HalfOpen)
+        } else {
+            self
+        }
+    }
+
     /// FIN from both sides: for good.
     #[inline(always)]
     pub const fn ended(self) -> Self {

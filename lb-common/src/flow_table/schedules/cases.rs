@@ -287,6 +287,44 @@ fn a_flow_that_begins_anew_has_nothing_of_the_old_one() {
 }
 
 #[test]
+fn a_client_that_was_reset_goes_on_where_it_was() {
+    let again = || packet(KEY, SYN);
+    let ends = ["sent, sent; 2 half-open/half-open"];
+    check(AllSchedules, &reset(), &[again(), again()], &ends);
+    let ends = ["sent, sent; 2 half-open/half-open answered"];
+    check(AllSchedules, &reset(), &[again(), packet(BACK, ACK)], &ends);
+    let ways = [
+        "sent, sent; 2 closing rst/closing rst",
+        "sent, sent; 2 closing rst/half-open",
+        "sent, sent; 2 half-open/half-open",
+    ];
+    check(AllSchedules, &reset(), &[again(), packet(BACK, RST)], &ways);
+    let ways = [
+        "sent, 0 severed; 2 half-open/half-open",
+        "sent, 1 severed; 2 half-open/half-open",
+        "sent, 1 severed; 2 severed rst/severed",
+        "sent, 1 severed; 2 severed rst/severed answered rst",
+        "sent, 1 severed; 2 severed/severed",
+        "sent, 1 severed; 2 severed/severed answered rst",
+    ];
+    check(AllSchedules, &reset(), &[again(), severs()], &ways);
+    // When its port was about to be given up.
+    let ways = [
+        "flow_race, sent; 3 half-open/half-open",
+        "sent, sent; 2 half-open/half-open, 3 half-open/half-open",
+    ];
+    check(AllSchedules, &reset().later(), &[again(), packet(RIVAL, SYN)], &ways);
+    let ways = [
+        "flow_race, 1 freed; ",
+        "sent, 0 freed; 2 half-open/half-open",
+        // The backend's answer comes too late; the client's next SYN opens the flow.
+        "sent, 1 freed; ",
+        "sent, 1 freed; 2 half-open/half-open",
+    ];
+    check(AllSchedules, &reset().later(), &[again(), sweep()], &ways);
+}
+
+#[test]
 fn a_flow_whose_backend_is_lost_stays_severed() {
     let ways = [
         "1 severed, flow_reset, flow_reset; 2 severed/severed answered",
