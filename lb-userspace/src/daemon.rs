@@ -32,7 +32,9 @@ use crate::io::control::Control;
 use crate::io::flows::Sweep;
 use crate::io::frames::Frames;
 use crate::io::probes::Crew;
+use crate::io::record::Record;
 use crate::io::{config_file, netlink, systemd};
+use answers::Promise;
 use report::Told;
 
 pub use start::StartError;
@@ -66,6 +68,9 @@ pub struct Daemon {
     network: netlink::Watch,
     file: config_file::Watch,
     control: Control,
+    record: Record,
+    /// Answered when what was said is on disk.
+    promised: Vec<Promise>,
     crew: Crew,
     told: Told,
 }
@@ -95,6 +100,7 @@ impl Daemon {
                 () = stop.wanted() => break,
                 _ = reload.recv() => drop(self.reload().await),
                 call = self.control.call() => self.answer(call).await,
+                outcome = self.record.written() => self.recorded(outcome),
                 () = self.network.changed() => self.network_changed(),
                 text = self.file.changed() => self.file_changed(text).await,
                 () = at(deadline) => self.happened(Event::Tick),
@@ -109,6 +115,10 @@ impl Daemon {
             }
         }
         systemd::stopping();
+        while self.record.is_writing() {
+            let outcome = self.record.written().await;
+            self.recorded(outcome);
+        }
         info!(
             pins = %self.pin_dir().display(),
             "stopped; the kernel goes on forwarding. `naru run` takes over again, `rm -r` of the pins detaches"
@@ -130,6 +140,9 @@ impl Daemon {
             if let Some(target) = self.world.target(launch.backend) {
                 self.crew.begin(launch, target);
             }
+        }
+        if let Some(text) = self.world.take_record() {
+            self.record.write(text);
         }
         changed
     }

@@ -12,8 +12,8 @@ use crate::io::control::{Request, Target};
 /// Take a backend out of service at once, as if it were down.
 ///
 /// It gets no new flows. The TCP connections it has are reset where the service says `on_down = "reset"`, else they may
-/// finish; its UDP flows go to other backends. Holds until `naru enable`, until the file says something else about the
-/// backend, or until the daemon restarts.
+/// finish; its UDP flows go to other backends. Holds, also after a restart, until `naru enable` or until the file says
+/// something else about the backend.
 #[derive(Debug, Args)]
 pub struct Disable {
     #[arg(value_name = "SERVICE/BACKEND")]
@@ -29,7 +29,8 @@ pub struct Enable {
 
 /// Give a backend no new flows; those that are there may finish.
 ///
-/// A TCP connection may take as long as it likes, a UDP flow the idle timeout of the service. Holds until `naru undrain`, until the file says something else about the backend, or until the daemon restarts.
+/// A TCP connection may take as long as it likes, a UDP flow the idle timeout of the service. Holds, also after a
+/// restart, until `naru undrain` or until the file says something else about the backend.
 #[derive(Debug, Args)]
 pub struct Drain {
     #[arg(value_name = "SERVICE/BACKEND")]
@@ -45,8 +46,8 @@ pub struct Undrain {
 
 /// Give a backend another weight, up to 1000; 0 means no new flows.
 ///
-/// Holds until the weight of the file is given again, until the file says something else about the backend, or until
-/// the daemon restarts.
+/// Holds, also after a restart, until the weight of the file is given again or until the file says something else about
+/// the backend. While it holds, alarms do not change the weight of this backend.
 #[derive(Debug, Args)]
 pub struct Weight {
     #[arg(value_name = "SERVICE/BACKEND")]

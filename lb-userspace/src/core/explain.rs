@@ -56,11 +56,12 @@ pub struct CheckResult {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub at: String,
-    /// Null: the node as a whole, as are `backend`, `from` and `to`.
+    /// Null: the node as a whole.
     pub service: Option<String>,
     pub backend: Option<String>,
-    /// Null: it was new.
+    /// Null: it was new, or its state has not changed.
     pub from: Option<State>,
+    /// Null: no state has changed.
     pub to: Option<State>,
     pub reason: String,
 }
@@ -72,7 +73,11 @@ pub fn explain(world: &World, name: &Name) -> Option<Explanation> {
     let (id, member) = members.find(is_it)?;
     let condition: &Condition = world.conditions().get(id)?;
     let judge = world.judge(*id);
-    let of_it = |entry: &&Entry| matches!(&entry.what, What::Backend { name: other, .. } if other == name);
+    let overrides = world.overrides().get(name).into_iter();
+    let of_it = |entry: &&Entry| match &entry.what {
+        What::Backend { name: other, .. } | What::Override { name: other, .. } => other == name,
+        What::Node(_) => false,
+    };
     Some(Explanation {
         service: name.service.clone(),
         backend: name.backend.clone(),
@@ -82,7 +87,7 @@ pub fn explain(world: &World, name: &Name) -> Option<Explanation> {
         since: rfc3339(condition.since.wall),
         weight: condition.weight,
         effective_weight: condition.effective_weight,
-        overrides: world.overrides().get(name).map(said).unwrap_or_default(),
+        overrides: overrides.flat_map(Override::sentences).collect(),
         check: world.target(*id).map(|target| told(&target.check)),
         usual_latency_ms: judge
             .map(Judge::usual_latency)
@@ -111,6 +116,14 @@ fn event(Entry { at, what }: &Entry) -> Event {
             to: Some(*to),
             reason: reason.clone(),
         },
+        What::Override { name, text } => Event {
+            at,
+            service: Some(name.service.clone()),
+            backend: Some(name.backend.clone()),
+            from: None,
+            to: None,
+            reason: text.clone(),
+        },
         What::Node(what) => Event {
             at,
             service: None,
@@ -120,20 +133,6 @@ fn event(Entry { at, what }: &Entry) -> Event {
             reason: what.clone(),
         },
     }
-}
-
-fn said(over: &Override) -> Vec<String> {
-    let disable = over.disable.iter().map(|said| ("disable".to_owned(), said));
-    let drain = over.drain.iter().map(|said| ("drain".to_owned(), said));
-    let weight = over
-        .weight
-        .iter()
-        .map(|(weight, said)| (format!("weight {weight}"), said));
-    disable
-        .chain(drain)
-        .chain(weight)
-        .map(|(what, said)| format!("{what} by {} since {}", said.by, rfc3339(said.at)))
-        .collect()
 }
 
 fn told(check: &Check) -> String {
@@ -224,8 +223,11 @@ pub fn render(explained: &Explanation) -> String {
 /// On a line.
 pub fn render_event(event: &Event) -> String {
     let Event { at, reason, .. } = event;
-    let (Some(service), Some(backend), Some(to)) = (&event.service, &event.backend, event.to) else {
+    let (Some(service), Some(backend)) = (&event.service, &event.backend) else {
         return format!("{at}  node: {reason}");
+    };
+    let Some(to) = event.to else {
+        return format!("{at}  {service}/{backend}: {reason}");
     };
     let from = event.from.map_or("new", State::word);
     let reason = if reason.is_empty() {

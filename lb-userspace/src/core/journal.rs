@@ -31,6 +31,8 @@ pub enum What {
         to: State,
         reason: String,
     },
+    /// An override began to hold again, or ended by itself.
+    Override { name: Name, text: String },
     /// The node as a whole.
     Node(String),
 }
@@ -72,7 +74,7 @@ mod tests {
         }
         let text = |entry: &Entry| match &entry.what {
             What::Node(text) => text.clone(),
-            What::Backend { .. } => String::new(),
+            What::Backend { .. } | What::Override { .. } => String::new(),
         };
         assert_eq!(journal.entries().count(), 1000);
         assert_eq!(journal.entries().next().map(text), Some("500".to_owned()));

@@ -1,13 +1,19 @@
-//! What operators said about backends: it holds until taken back, until the file's word on that backend changes, or until
-//! the daemon restarts.
+//! What operators said about backends: it holds until taken back, or until the file's word on that backend changes.
 //!
-//! A changed file wins because it is the newer word, and the one that the next start will go by.
+//! A changed file wins because it is the newer word. A restart changes nothing: `record` is how overrides are kept over
+//! it, `keeping` when they are written. Tested there, and by the scenarios `override_*`.
+
+pub mod keeping;
+mod record;
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use super::config::{Backend, Config};
 use super::members::Name;
+use super::timestamp::rfc3339;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides(BTreeMap<Name, Override>);
@@ -18,10 +24,18 @@ pub struct Override {
     pub drain: Option<Said>,
     pub weight: Option<(u16, Said)>,
     /// The file's word at that time.
-    file: Backend,
+    file: Word,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the file says of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Word {
+    address: String,
+    weight: u16,
+    backup: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
     pub by: String,
     pub at: SystemTime,
@@ -39,6 +53,33 @@ pub enum Change {
     Weight(u16),
 }
 
+impl Word {
+    fn of(backend: &Backend) -> Self {
+        Self {
+            address: backend.address.to_string(),
+            weight: backend.weight,
+            backup: backend.backup,
+        }
+    }
+}
+
+impl Override {
+    /// Each thing that was said: `drain`, `weight 3`; with by whom and when.
+    pub fn sayings(&self) -> impl Iterator<Item = (String, &Said)> {
+        let disable = self.disable.iter().map(|said| ("disable".to_owned(), said));
+        let drain = self.drain.iter().map(|said| ("drain".to_owned(), said));
+        let weight = self.weight.iter();
+        let weight = weight.map(|(weight, said)| (format!("weight {weight}"), said));
+        disable.chain(drain).chain(weight)
+    }
+
+    /// `drain by root since 2026-01-01T00:00:00Z`.
+    pub fn sentences(&self) -> impl Iterator<Item = String> {
+        self.sayings()
+            .map(|(what, said)| format!("{what} by {} since {}", said.by, rfc3339(said.at)))
+    }
+}
+
 impl Overrides {
     /// Of a backend that the file does not know, nothing is kept.
     pub fn change(&mut self, name: Name, change: Change, said: Said, config: &Config) {
@@ -47,7 +88,7 @@ impl Overrides {
             disable: None,
             drain: None,
             weight: None,
-            file: file.clone(),
+            file: Word::of(file),
         };
         let entry = self.0.entry(name).or_insert(new);
         match change {
@@ -61,8 +102,13 @@ impl Overrides {
             .retain(|_, entry| entry.disable.is_some() || entry.drain.is_some() || entry.weight.is_some());
     }
 
-    pub fn yield_to(&mut self, config: &Config) {
-        self.0.retain(|name, entry| in_file(config, name) == Some(&entry.file));
+    /// Gives up those about which the file has a new word, and tells which.
+    pub fn yield_to(&mut self, config: &Config) -> BTreeMap<Name, Override> {
+        let is_as_it_was =
+            |(name, said): &(Name, Override)| in_file(config, name).map(Word::of).as_ref() == Some(&said.file);
+        let (kept, ended) = std::mem::take(&mut self.0).into_iter().partition(is_as_it_was);
+        self.0 = kept;
+        ended
     }
 
     pub fn get(&self, name: &Name) -> Option<&Override> {

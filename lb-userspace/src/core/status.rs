@@ -321,13 +321,7 @@ fn backend(
 fn overrides(world: &World) -> Vec<OverrideStatus> {
     let mut list = Vec::new();
     for (name, said) in world.overrides().iter() {
-        let disable = said.disable.iter().map(|said| ("disable".to_owned(), said));
-        let drain = said.drain.iter().map(|said| ("drain".to_owned(), said));
-        let weight = said
-            .weight
-            .iter()
-            .map(|(weight, said)| (format!("weight {weight}"), said));
-        list.extend(disable.chain(drain).chain(weight).map(|(what, said)| OverrideStatus {
+        list.extend(said.sayings().map(|(what, said)| OverrideStatus {
             service: name.service.clone(),
             backend: name.backend.clone(),
             what,

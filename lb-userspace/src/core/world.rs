@@ -4,6 +4,7 @@
 
 mod checks;
 mod conclude;
+mod overrides;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use lb_common::abi::{BackendId, ServiceId};
 use lb_common::verdict::Reason;
-use thiserror::Error;
 
 use super::condition::{Condition, State};
 use super::config::{Node, Parsed, Xdp};
@@ -26,10 +26,12 @@ use super::kernel::{Attachment, KernelState};
 use super::members::{Members, Name};
 use super::network::Network;
 use super::next_hops::NextHops;
+use super::overrides::keeping::Keeping;
 use super::overrides::{Change, Overrides, Said};
 use super::plan::Failure;
 use super::rises::Rises;
 use super::selection::Selection;
+pub use overrides::Unknown;
 use tables::Table;
 
 /// How soon an action that failed is tried again, when nothing else happens.
@@ -48,6 +50,10 @@ pub enum Event {
         change: Change,
         by: String,
     },
+    /// The overrides an earlier daemon wrote down, or why they cannot be read. Comes before the first config.
+    Recalled(Result<String, String>),
+    /// What became of the last record that was to be written.
+    Recorded(Result<(), String>),
     /// What a check saw.
     Observed {
         launch: Launch,
@@ -89,6 +95,7 @@ pub struct World {
     interfaces: BTreeSet<u32>,
     members: Members,
     overrides: Overrides,
+    keeping: Keeping,
     health: Health,
     selection: Selection,
     launches: Vec<Launch>,
@@ -115,18 +122,6 @@ pub struct Applied {
     pub at: SystemTime,
 }
 
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Unknown {
-    #[error("no service {service:?}; there are: {known}")]
-    Service { service: String, known: String },
-    #[error("service {service:?} has no backend {backend:?}; it has: {known}")]
-    Backend {
-        service: String,
-        backend: String,
-        known: String,
-    },
-}
-
 impl World {
     /// Takes over what an earlier daemon left in the kernel. Until there is a config and a network, that stays as
     /// it is.
@@ -143,6 +138,7 @@ impl World {
     pub fn handle(&mut self, event: Event, now: Moment) -> bool {
         let changed = self.take_in(event, now);
         self.launches.extend(self.health.due(now.monotonic));
+        self.keeping.follow(&self.overrides, now.monotonic);
         changed
     }
 
@@ -169,6 +165,14 @@ impl World {
                     self.overrides
                         .change(name, change, Said { by, at: now.wall }, &applied.file.config);
                 }
+            }
+            Event::Recalled(record) => {
+                self.overrides = self.keeping.recall(record);
+                return false;
+            }
+            Event::Recorded(outcome) => {
+                self.keeping.recorded(outcome, now.monotonic);
+                return false;
             }
             Event::Observed { launch, observation } => {
                 if !self.health.observed(launch.backend, launch.number, &observation, now) {
@@ -206,31 +210,10 @@ impl World {
         let deadlines = [
             self.retry_at,
             self.health.next_deadline(),
+            self.keeping.next_deadline(),
             self.selection.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
-    }
-
-    /// Whether an override would find its backend.
-    pub fn find(&self, name: &Name) -> Result<(), Unknown> {
-        let services = self.applied.iter().flat_map(|applied| &applied.file.config.services);
-        let list = |names: Vec<&str>| names.join(", ");
-        let Some((_, service)) = services.clone().find(|(service, _)| **service == name.service) else {
-            let known = list(services.map(|(service, _)| service.as_str()).collect());
-            return Err(Unknown::Service {
-                service: name.service.clone(),
-                known,
-            });
-        };
-        if service.backends.iter().any(|backend| backend.name == name.backend) {
-            return Ok(());
-        }
-        let known = list(service.backends.iter().map(|backend| backend.name.as_str()).collect());
-        Err(Unknown::Backend {
-            service: name.service.clone(),
-            backend: name.backend.clone(),
-            known,
-        })
     }
 
     /// Neighbours that the caller is to keep known: those on the way to backends, and the gateways of clients.
@@ -299,10 +282,6 @@ impl World {
         terms.collect()
     }
 
-    pub fn overrides(&self) -> &Overrides {
-        &self.overrides
-    }
-
     /// Services that have more than one primary, each in a sentence.
     pub fn quarrels(&self) -> impl Iterator<Item = &str> {
         self.selection.quarrels()
@@ -366,7 +345,7 @@ impl World {
             self.refused = Some(error.to_string());
             return;
         }
-        self.overrides.yield_to(&file.config);
+        self.confirm_overrides(&file.config, now.wall);
         self.node.get_or_insert_with(|| file.config.node.clone());
         let generation = self.applied.as_ref().map_or(1, |applied| applied.generation + 1);
         self.applied = Some(Applied {

@@ -22,6 +22,12 @@ use crate::io::flows::Flow;
 /// More rows than anybody reads; the loop has other things to do than to write them.
 const FLOWS_LISTED: usize = 10_000;
 
+/// An operator's word that is in force, and may still be on its way to the disk.
+pub struct Promise {
+    call: Call,
+    name: Name,
+}
+
 impl Daemon {
     pub(super) async fn answer(&mut self, call: Call) {
         let answer = match call.request.clone() {
@@ -33,16 +39,16 @@ impl Daemon {
             Request::Flows { service, backend } => {
                 self.flows(service.as_deref(), backend.as_deref()).and_then(document)
             }
-            Request::Disable { target } => self.change(target, Change::Disable, &call.caller),
-            Request::Enable { target } => self.change(target, Change::Enable, &call.caller),
             Request::Explain { target } => self.explain(target).and_then(document),
             Request::Events {} => document(explain::events(&self.world)),
-            Request::Drain { target } => self.change(target, Change::Drain, &call.caller),
-            Request::Undrain { target } => self.change(target, Change::Undrain, &call.caller),
+            Request::Disable { target } => return self.change(call, target, Change::Disable),
+            Request::Enable { target } => return self.change(call, target, Change::Enable),
+            Request::Drain { target } => return self.change(call, target, Change::Drain),
+            Request::Undrain { target } => return self.change(call, target, Change::Undrain),
             Request::Weight { weight, .. } if weight > MAX_WEIGHT => {
                 Err(format!("weight {weight} is not in 0..={MAX_WEIGHT}"))
             }
-            Request::Weight { target, weight } => self.change(target, Change::Weight(weight), &call.caller),
+            Request::Weight { target, weight } => return self.change(call, target, Change::Weight(weight)),
         };
         call.reply(match answer {
             Ok(value) => Reply::Done(value),
@@ -88,17 +94,42 @@ impl Daemon {
         explain::explain(&self.world, &name).ok_or_else(|| "the network is not known yet".to_owned())
     }
 
-    fn change(&mut self, target: Target, change: Change, by: &str) -> Result<serde_json::Value, String> {
-        let Target { service, backend } = target;
+    fn change(&mut self, call: Call, Target { service, backend }: Target, change: Change) {
         let name = Name { service, backend };
-        self.world.find(&name).map_err(|unknown| unknown.to_string())?;
+        if let Err(unknown) = self.world.find(&name) {
+            return call.reply(Reply::Refused(unknown.to_string()));
+        }
+        let by = call.caller.clone();
         info!(service = name.service, backend = name.backend, by, ?change, "override");
         self.happened(Event::Override {
             name: name.clone(),
             change,
-            by: by.to_owned(),
+            by,
         });
-        Ok(json!(self.standing(&name)))
+        self.promised.push(Promise { call, name });
+        self.keep_promises();
+    }
+
+    pub(super) fn recorded(&mut self, outcome: Result<(), String>) {
+        let failed = outcome.is_err();
+        self.happened(Event::Recorded(outcome));
+        if failed {
+            self.tell_all();
+        }
+        self.keep_promises();
+    }
+
+    /// Who has the answer may count on it after a restart.
+    fn keep_promises(&mut self) {
+        if self.record.is_writing() {
+            return;
+        }
+        for Promise { call, name } in std::mem::take(&mut self.promised) {
+            let failure = self.world.keeping().failure();
+            let failure = failure.map(|why| format!("; this will not hold after a restart: {why}"));
+            let standing = self.standing(&name) + &failure.unwrap_or_default();
+            call.reply(Reply::Done(json!(standing)));
+        }
     }
 
     /// How a backend is doing now, in a sentence.

@@ -74,6 +74,9 @@ impl Told {
                         _ => info!(service, backend, state = ?to, reason, "backend"),
                     }
                 }
+                What::Override { name, text } => {
+                    info!(service = name.service, backend = name.backend, text, "override");
+                }
                 What::Node(what) => warn!(what, "node"),
             }
         }

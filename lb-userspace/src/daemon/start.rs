@@ -19,6 +19,7 @@ use crate::io::bpf::{AwaitedSigns, Kernel};
 use crate::io::control::Control;
 use crate::io::frames::Frames;
 use crate::io::probes::Crew;
+use crate::io::record::Record;
 use crate::io::{config_file, netlink, privileges};
 
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +62,7 @@ impl Daemon {
         check_interfaces(&parsed.config, None, &picture).map_err(|reason| anyhow!(reason))?;
         let node = parsed.config.node.clone();
         let control = Control::bind(&node.run_dir)?;
+        let record = Record::open(&node.state_dir)?;
         let file = config_file::Watch::open(&path, text.clone())?;
         let frames = Frames::open()?;
         let mut kernel = Kernel::open(&node.pin_dir, node.max_flows)?;
@@ -82,6 +84,8 @@ impl Daemon {
             network,
             file,
             control,
+            record,
+            promised: Vec::new(),
             crew: Crew::gather(),
             told: Told::default(),
         };
@@ -100,6 +104,7 @@ impl Daemon {
         let before = self.actual.clone();
         self.world = World::adopt(&before, now());
         self.notice_lost(&picture);
+        self.recall();
         self.learn(Event::Network(picture));
         self.learn(Event::Config(Ok(file)));
         if let Some(reason) = self.world.refused() {
@@ -121,6 +126,18 @@ impl Daemon {
         let interfaces: Vec<&str> = self.actual.attached.values().map(|at| at.interface.as_str()).collect();
         info!(path = %self.path.display(), interfaces = interfaces.join(","), services = self.actual.slots.len(), "serving");
         Ok(())
+    }
+
+    /// What operators said before: it must be known before anything is steered.
+    fn recall(&mut self) {
+        let Some(record) = self.record.read() else { return };
+        self.learn(Event::Recalled(record));
+        if self.world.keeping().is_lost() {
+            match self.record.set_aside() {
+                Ok(path) => warn!(path = %path.display(), "a record of overrides that cannot be read is set aside"),
+                Err(error) => warn!(%error, "cannot set aside a record of overrides that cannot be read"),
+            }
+        }
     }
 
     pub(super) fn are_known<'a>(&self, mut neighbours: impl Iterator<Item = &'a (u32, IpAddr)>) -> bool {
@@ -204,6 +221,7 @@ mod tests {
             interfaces: interfaces.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
             xdp: Xdp::Auto,
             run_dir: "/run/naru".into(),
+            state_dir: "/var/lib/naru".into(),
             pin_dir: "/sys/fs/bpf/naru".into(),
             max_flows: 1024,
         };

@@ -8,4 +8,5 @@ pub mod frames;
 pub mod netlink;
 pub mod privileges;
 pub mod probes;
+pub mod record;
 pub mod systemd;

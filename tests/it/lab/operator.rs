@@ -45,6 +45,54 @@ fn drain_undrain_and_weight() {
 }
 
 #[test]
+fn what_an_operator_said_holds_after_a_crash_until_the_file_changes() {
+    case(|lab| {
+        let net = Topology::new(lab, 3)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let mut naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1, 1, 1]))?;
+        naru.tell(&["disable", "web/b1"])?;
+        naru.tell(&["weight", "web/b2", "3"])?;
+        let said = naru.status()?["overrides"].clone();
+        naru.kill9()?;
+        naru.start()?;
+
+        let status = naru.status()?;
+        assert_eq!(status["overrides"], said);
+        assert_eq!(said.as_array().map(Vec::len), Some(2), "{said}");
+        assert_eq!(backend(&status, "web", "b1")?["state"], "disabled");
+        assert_eq!(backend(&status, "web", "b2")?["effective_weight"], 3);
+        let tally = Load::one_each(4).requests(4000).start(&net.client, LISTEN)?.finish();
+        assert_clean(&tally, 4000);
+        assert_shares(&tally, &[("b1", 0), ("b2", 3), ("b3", 1)], 4.0);
+        let explained = naru.tell(&["explain", "web/b2"])?;
+        assert!(explained.contains("override weight 3 by root since 20"), "{explained}");
+
+        // The newer word, although no daemon saw it come.
+        naru.kill9()?;
+        naru.edit("b2 = 1", "b2 = 2")?;
+        naru.start()?;
+        let status = naru.status()?;
+        assert_eq!(backend(&status, "web", "b1")?["state"], "disabled");
+        assert_eq!(backend(&status, "web", "b2")?["effective_weight"], 2);
+        let events = naru.tell(&["events"])?;
+        assert!(
+            events.contains("web/b2: weight 3 by root") && events.contains("has ended"),
+            "{events}"
+        );
+
+        // What cannot be read stops no start.
+        naru.kill9()?;
+        fs::write(naru.record(), "{ \"format\": 1,")?;
+        naru.start()?;
+        let status = naru.status()?;
+        assert_eq!(backend(&status, "web", "b1")?["state"], "up");
+        assert!(status["warnings"].to_string().contains("it is damaged"), "{status}");
+        assert!(naru.log().contains("overrides.json.damaged"));
+        Ok(())
+    });
+}
+
+#[test]
 fn a_log_for_debugging_tells_of_each_refused_flow() {
     case(|lab| {
         let net = Topology::new(lab, 1)?;

@@ -163,6 +163,11 @@ impl<'lab> Naru<'lab> {
         self.run_folder.join("naru.sock")
     }
 
+    /// What operators said, as the daemon keeps it.
+    pub fn record(&self) -> PathBuf {
+        self.run_folder.join("overrides.json")
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

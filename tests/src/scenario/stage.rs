@@ -37,6 +37,8 @@ pub struct Stage {
     backends: Backends,
     file: String,
     daemon: Option<Daemon>,
+    /// What the daemon has written down for the next one.
+    record: Option<String>,
     counters: Counters,
     base: Instant,
     clock: Duration,
@@ -64,6 +66,7 @@ impl Stage {
             backends: Backends::default(),
             file: String::new(),
             daemon: None,
+            record: None,
             counters: Counters {
                 flow_capacity: 262_144,
                 ..Counters::default()
@@ -82,9 +85,10 @@ impl Stage {
     pub fn prepare(&mut self, command: &str, body: &[String]) -> Result<()> {
         match command {
             "config" => self.file = unindent(body),
+            "record" => self.record = Some(unindent(body)),
             "start" => drop(self.start()?),
             _ if host::change(&mut self.network, command)? || self.backends.change(command)? => {}
-            _ => bail!("only `config`, the network, backends and `start` can be given"),
+            _ => bail!("only `config`, `record`, the network, backends and `start` can be given"),
         }
         Ok(())
     }
@@ -171,6 +175,9 @@ impl Stage {
             ending: BTreeMap::new(),
         });
         self.backends.forget();
+        if let Some(record) = self.record.clone() {
+            self.learn(Event::Recalled(Ok(record)))?;
+        }
         self.learn(Event::Network(self.network.clone()))?;
         self.learn(read(&self.file))?;
         self.settle()?;
@@ -198,6 +205,10 @@ impl Stage {
         for launch in daemon.world.take_launches() {
             let target = daemon.world.target(launch.backend).context("a check is of somebody")?;
             self.backends.ask(launch, target, self.clock);
+        }
+        if let Some(record) = daemon.world.take_record() {
+            self.record = Some(record);
+            daemon.world.handle(Event::Recorded(Ok(())), now);
         }
         Ok(changed)
     }

@@ -45,6 +45,8 @@ section! {
         xdp: Xdp,
         /// Folder of the control socket; without it /run/naru.
         run_dir: PathBuf,
+        /// Folder in which overrides are kept; without it /var/lib/naru, or run_dir where that is given.
+        state_dir: PathBuf,
         /// Folder of the pinned maps, on a BPF file system; without it /sys/fs/bpf/naru.
         pin_dir: PathBuf,
         /// How many flows of each address family there is room for, 256 and 512 bytes each; without it 262144.

@@ -46,6 +46,7 @@ pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
 pub const MAX_WEIGHT: u16 = 1000;
 
 const RUN_DIR: &str = "/run/naru";
+const STATE_DIR: &str = "/var/lib/naru";
 const PIN_DIR: &str = "/sys/fs/bpf/naru";
 const MAX_FLOWS: u32 = 262_144;
 
@@ -64,6 +65,8 @@ pub struct Node {
     pub interfaces: Option<Vec<String>>,
     pub xdp: Xdp,
     pub run_dir: PathBuf,
+    /// Where what is to hold after a restart is kept.
+    pub state_dir: PathBuf,
     pub pin_dir: PathBuf,
     /// How many flows the table is made for.
     pub max_flows: u32,
@@ -176,6 +179,9 @@ fn node(field: Field<file::Node>) -> Node {
         .interfaces
         .value()
         .map(|list| list.0.iter().map(|at| at.value.0.clone()).collect());
+    let run_dir = node.run_dir.value();
+    // One of several daemons on a host: what it keeps is its own without a word more.
+    let state_dir = node.state_dir.value().or(run_dir);
     Node {
         name: node.name.value().map(|name| name.0.clone()),
         interfaces,
@@ -184,7 +190,8 @@ fn node(field: Field<file::Node>) -> Node {
             Some(file::Xdp::Generic) => Xdp::Generic,
             Some(file::Xdp::Auto) | None => Xdp::Auto,
         },
-        run_dir: node.run_dir.value().cloned().unwrap_or_else(|| RUN_DIR.into()),
+        run_dir: run_dir.cloned().unwrap_or_else(|| RUN_DIR.into()),
+        state_dir: state_dir.cloned().unwrap_or_else(|| STATE_DIR.into()),
         pin_dir: node.pin_dir.value().cloned().unwrap_or_else(|| PIN_DIR.into()),
         max_flows: node
             .max_flows

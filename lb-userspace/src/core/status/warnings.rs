@@ -29,6 +29,7 @@ pub fn warnings(world: &World, actual: &KernelState, counters: &Counters, flows:
             .to_owned()
     }));
     warnings.extend(world.quarrels().map(str::to_owned));
+    warnings.extend(world.keeping().warnings());
     if let Some((applied, network)) = world.settled() {
         let file = &applied.file;
         warnings.extend(file.warnings.iter().map(|warning| warning.headline()));
@@ -162,6 +163,7 @@ fn next_start(world: &World, config: &Config) -> Vec<String> {
     let old_pins = format!("; remove the old pins first: rm -r {}", now.pin_dir.display());
     let changed = [
         ("run_dir", now.run_dir != new.run_dir, ""),
+        ("state_dir", now.state_dir != new.state_dir, ""),
         ("xdp", now.xdp != new.xdp, ""),
         ("pin_dir", now.pin_dir != new.pin_dir, &old_pins),
     ];

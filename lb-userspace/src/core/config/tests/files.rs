@@ -30,6 +30,7 @@ fn the_smallest_file_gets_the_defaults() {
             interfaces: None,
             xdp: Xdp::Auto,
             run_dir: "/run/naru".into(),
+            state_dir: "/var/lib/naru".into(),
             pin_dir: "/sys/fs/bpf/naru".into(),
             max_flows: 262_144,
         }
@@ -71,6 +72,7 @@ name = "lb-a"
 interfaces = ["eth0", "eth1"]
 xdp = "generic"
 run_dir = "/run/a"
+state_dir = "/var/lib/a"
 pin_dir = "/sys/fs/bpf/a"
 max_flows = 1_024
 [backend.b]
@@ -100,6 +102,7 @@ backends = ["a"]
             interfaces: Some(vec!["eth0".to_owned(), "eth1".to_owned()]),
             xdp: Xdp::Generic,
             run_dir: "/run/a".into(),
+            state_dir: "/var/lib/a".into(),
             pin_dir: "/sys/fs/bpf/a".into(),
             max_flows: 1024,
         }

@@ -1,0 +1,150 @@
+//! Overrides as a text that another daemon reads after this one.
+//!
+//! What it cannot understand whole it refuses whole: half of what an operator said may be worse than nothing. Never
+//! touches a file. Tested here.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Override, Overrides, Said, Word};
+use crate::core::config::MAX_WEIGHT;
+use crate::core::members::Name;
+
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    format: u32,
+    overrides: Vec<Row>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    service: String,
+    backend: String,
+    disable: Option<Said>,
+    drain: Option<Said>,
+    weight: Option<(u16, Said)>,
+    file: Word,
+}
+
+/// Read first: a later format may have other rows.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+}
+
+pub fn write(overrides: &Overrides) -> String {
+    let row = |(name, said): (&Name, &Override)| Row {
+        service: name.service.clone(),
+        backend: name.backend.clone(),
+        disable: said.disable.clone(),
+        drain: said.drain.clone(),
+        weight: said.weight.clone(),
+        file: said.file.clone(),
+    };
+    let record = Record {
+        format: FORMAT,
+        overrides: overrides.iter().map(row).collect(),
+    };
+    let text = serde_json::to_string_pretty(&record).expect("INVARIANT: nobody says anything before 1970");
+    text + "\n"
+}
+
+/// Completes the sentence "cannot be read: ".
+pub fn read(text: &str) -> Result<Overrides, String> {
+    let damaged = |error: serde_json::Error| format!("it is damaged: {error}");
+    let Head { format } = serde_json::from_str(text).map_err(damaged)?;
+    if format != FORMAT {
+        return Err(format!(
+            "another version of naru has written it (format {format}, not {FORMAT})"
+        ));
+    }
+    let record: Record = serde_json::from_str(text).map_err(damaged)?;
+    let mut overrides = BTreeMap::new();
+    for row in record.overrides {
+        if let Some((weight, _)) = row.weight.as_ref().filter(|(weight, _)| *weight > MAX_WEIGHT) {
+            return Err(format!("it is damaged: weight {weight} is not in 0..={MAX_WEIGHT}"));
+        }
+        let name = Name {
+            service: row.service,
+            backend: row.backend,
+        };
+        let said = Override {
+            disable: row.disable,
+            drain: row.drain,
+            weight: row.weight,
+            file: row.file,
+        };
+        overrides.insert(name, said);
+    }
+    Ok(Overrides(overrides))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::core::config::{Config, parse};
+    use crate::core::overrides::Change;
+
+    fn config() -> Config {
+        let file = "[service.web]\nlisten = \"198.18.0.100:80\"\nbackends = [\"198.18.1.11:80\", \"198.18.1.12:80\"]\n";
+        parse("naru.toml", file).unwrap().config
+    }
+
+    fn overrides() -> Overrides {
+        let mut overrides = Overrides::default();
+        let mut say = |backend: &str, change, by: &str, at| {
+            let name = Name {
+                service: "web".to_owned(),
+                backend: backend.to_owned(),
+            };
+            let said = Said {
+                by: by.to_owned(),
+                at: UNIX_EPOCH + Duration::from_millis(at),
+            };
+            overrides.change(name, change, said, &config());
+        };
+        say("198.18.1.11:80", Change::Disable, "root", 1_767_225_600_123);
+        say("198.18.1.11:80", Change::Weight(7), "uid 1000", 1_767_225_601_000);
+        say("198.18.1.12:80", Change::Drain, "\"q\" \u{1f600}\n", 0);
+        overrides
+    }
+
+    #[test]
+    fn what_is_written_reads_the_same() {
+        for overrides in [Overrides::default(), overrides()] {
+            assert_eq!(read(&write(&overrides)), Ok(overrides));
+        }
+    }
+
+    /// A cut anywhere, as by a full disk, or a changed byte: an error or another whole record, never a panic.
+    #[test]
+    fn damage_is_told() {
+        let whole = write(&overrides());
+        let text = whole.trim_end();
+        for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
+            let error = read(&text[..end]).unwrap_err();
+            assert!(error.starts_with("it is damaged: "), "{error}");
+        }
+        for at in (0..text.len()).filter(|at| text.as_bytes()[*at].is_ascii()) {
+            let mut bytes = text.as_bytes().to_vec();
+            bytes[at] = b'#';
+            let _either = read(std::str::from_utf8(&bytes).unwrap());
+        }
+        let error = read(&whole.replace("7,", "1001,")).unwrap_err();
+        assert_eq!(error, "it is damaged: weight 1001 is not in 0..=1000");
+        let error = read(&whole.replace("\"drain\"", "\"dain\"")).unwrap_err();
+        assert!(error.contains("unknown field `dain`"), "{error}");
+    }
+
+    #[test]
+    fn a_later_format_is_told_by_its_number() {
+        let error = read("{ \"format\": 2, \"overrides\": {} }").unwrap_err();
+        assert_eq!(error, "another version of naru has written it (format 2, not 1)");
+    }
+}

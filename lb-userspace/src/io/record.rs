@@ -1,0 +1,177 @@
+//! The file that overrides are kept in: read once, at the start, and replaced as a whole.
+//!
+//! Writing waits for the disk, so it happens beside the event loop, one write at a time. What stands there, and what
+//! its loss means, is for `core::overrides`. Tested here and by the lab case `operator`.
+
+use std::fs::{self, File, TryLockError};
+use std::future::pending;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+const FILE: &str = "overrides.json";
+/// More than operators say: each backend there is room for takes some hundred bytes.
+const LONGEST: u64 = 64 * 1024 * 1024;
+
+pub struct Record {
+    path: PathBuf,
+    under_way: Option<JoinHandle<Result<(), String>>>,
+    /// To be written when that is done.
+    next: Option<String>,
+    /// Of the folder; None where there is none yet.
+    _lock: Option<File>,
+}
+
+impl Record {
+    /// Refused only where another daemon writes there. A folder that cannot be made is told by `read` and `write`.
+    pub fn open(state_dir: &Path) -> anyhow::Result<Self> {
+        let folder = fs::create_dir_all(state_dir).and_then(|()| File::open(state_dir)).ok();
+        if let Some(Err(TryLockError::WouldBlock)) = folder.as_ref().map(File::try_lock) {
+            bail!(
+                "another naru keeps its overrides in {}; give this one its own [node] state_dir",
+                state_dir.display()
+            );
+        }
+        Ok(Self {
+            path: state_dir.join(FILE),
+            under_way: None,
+            next: None,
+            _lock: folder,
+        })
+    }
+
+    /// None: nobody has written any.
+    pub fn read(&self) -> Option<Result<String, String>> {
+        match read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            read => Some(read.map_err(|error| error.to_string())),
+        }
+    }
+
+    /// A record nobody understands is no longer in the way, and still there for who wants to look into it.
+    pub fn set_aside(&self) -> io::Result<PathBuf> {
+        let aside = self.path.with_extension("json.damaged");
+        fs::rename(&self.path, &aside)?;
+        Ok(aside)
+    }
+
+    pub fn write(&mut self, text: String) {
+        if self.under_way.is_some() {
+            self.next = Some(text);
+            return;
+        }
+        let path = self.path.clone();
+        let write = move || replace(&path, &text).map_err(|error| format!("cannot write {}: {error}", path.display()));
+        self.under_way = Some(spawn_blocking(write));
+    }
+
+    pub fn is_writing(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// What became of a write; the next one is then under way. Cancel safe.
+    pub async fn written(&mut self) -> Result<(), String> {
+        let Some(task) = &mut self.under_way else {
+            return pending().await;
+        };
+        let outcome = task.await.unwrap_or_else(|error| Err(error.to_string()));
+        self.under_way = None;
+        if let Some(text) = self.next.take() {
+            self.write(text);
+        }
+        outcome
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(LONGEST).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The old text or the new, whenever the power fails.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder)?;
+    let new = path.with_extension("json.new");
+    let mut options = File::options();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("naru-record-{}-{name}", std::process::id()));
+            let _not_there = fs::remove_dir_all(&folder);
+            Self(folder)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_text_stays() {
+        let folder = Folder::new("last");
+        let mut record = Record::open(&folder.0.join("deep")).unwrap();
+        assert_eq!(record.read(), None);
+        for text in ["one", "two", "three"] {
+            record.write(text.to_owned());
+        }
+        while record.is_writing() {
+            assert_eq!(record.written().await, Ok(()));
+        }
+        assert_eq!(record.read(), Some(Ok("three".to_owned())));
+        let left: Vec<_> = fs::read_dir(folder.0.join("deep")).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+
+        let aside = record.set_aside().unwrap();
+        assert_eq!(
+            (record.read(), fs::read_to_string(aside).unwrap().as_str()),
+            (None, "three")
+        );
+    }
+
+    /// A folder that is a file: nobody, not even root, writes below it.
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_is_told_and_tried_again() {
+        let folder = Folder::new("blocked");
+        fs::write(&folder.0, "in the way").unwrap();
+        let mut record = Record::open(&folder.0).unwrap();
+        record.write("one".to_owned());
+        let error = record.written().await.unwrap_err();
+        assert!(
+            error.starts_with("cannot write ") && error.contains("overrides.json: "),
+            "{error}"
+        );
+        fs::remove_file(&folder.0).unwrap();
+        record.write("two".to_owned());
+        assert_eq!(record.written().await, Ok(()));
+        assert_eq!(record.read(), Some(Ok("two".to_owned())));
+    }
+
+    #[test]
+    fn a_folder_has_one_writer() {
+        let folder = Folder::new("one");
+        let first = Record::open(&folder.0).unwrap();
+        let error = Record::open(&folder.0).err().unwrap().to_string();
+        assert!(error.contains("another naru") && error.contains("state_dir"), "{error}");
+        drop(first);
+        assert!(Record::open(&folder.0).is_ok());
+    }
+}
