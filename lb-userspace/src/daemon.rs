@@ -225,9 +225,13 @@ impl Daemon {
             ports_exhausted.extend(self.world.members().backends.keys().copied().filter_map(of));
             self.exhausted = exhausted;
         }
+        let traffic = self.world.metered().into_iter();
         self.happened(Event::Counted(Counted {
             verdicts,
             ports_exhausted,
+            traffic: traffic
+                .filter_map(|id| Some((id, self.kernel.traffic(id).ok()?)))
+                .collect(),
         }));
         self.tell_running_out(Instant::now());
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use lb_common::abi::{Mode, NextHop};
 use serde::{Deserialize, Serialize};
 
+use super::alarm::shift::Shifted;
 use super::config::Config;
 use super::health::judge::{Judge, Standing};
 use super::members::Member;
@@ -56,7 +57,7 @@ pub struct Condition {
     pub since: Moment,
     /// From then on it cannot, or must not, serve the flows it has.
     pub dead_from: Option<Instant>,
-    /// As the file or an operator has it.
+    /// As the file, an alarm or an operator has it.
     pub weight: u16,
     /// At this moment; 0 takes no new flows.
     pub effective_weight: u16,
@@ -104,16 +105,26 @@ impl Way {
 }
 
 impl Condition {
-    pub fn conclude(member: &Member, said: Option<&Override>, way: &Way, judge: Option<&Judge>, now: Moment) -> Self {
+    pub fn conclude(
+        member: &Member,
+        said: Option<&Override>,
+        shifted: Option<&Shifted>,
+        way: &Way,
+        judge: Option<&Judge>,
+        now: Moment,
+    ) -> Self {
         let mut reasons = Vec::new();
-        let mut weight = member.weight;
+        let (mut weight, mut share) = shifted.map_or((member.weight, member.weight), |to| (to.weight, to.share));
+        let alarm = shifted.and_then(|shifted| shifted.by.as_deref());
+        reasons.extend(alarm.map(|alarm| format!("weight {weight} {alarm}")));
         if let Some((override_weight, said)) = said.and_then(|said| said.weight.as_ref()) {
             weight = *override_weight;
+            share = if shifted.is_some() { share } else { weight };
             reasons.push(format!("weight {weight} by {}", said.by));
         }
         let disable = said.and_then(|said| said.disable.as_ref());
         let drain = said.and_then(|said| said.drain.as_ref());
-        let draining = member.leaving.is_some() || drain.is_some() || weight == 0;
+        let draining = member.leaving.is_some() || drain.is_some() || weight == 0 && alarm.is_none();
         if member.leaving.is_some() {
             reasons = vec!["removed from the configuration".to_owned()];
         } else if disable.is_some() || drain.is_some() {
@@ -135,7 +146,11 @@ impl Condition {
             _ if disable.is_some() => State::Disabled,
             _ if draining => State::Draining,
             Err(_) => State::Down,
-            Ok(_) => judge.map_or(State::Up, |judge| state(judge.standing())),
+            Ok(_) => match judge.map_or(State::Up, |judge| state(judge.standing())) {
+                // Its flows go on: it is well, and alarms do not end anything.
+                State::Up if weight == 0 => State::Standby,
+                state => state,
+            },
         };
         // Checks have taken their time to be sure.
         let lost = judge.is_some_and(|judge| judge.standing() == Standing::Down || judge.has_other_role());
@@ -144,7 +159,7 @@ impl Condition {
             Err(_) => Some(now.monotonic + OUT_OF_REACH),
             Ok(_) => None,
         };
-        let effective_weight = if state == State::Up { weight } else { 0 };
+        let (effective_weight, share) = if state == State::Up { (weight, share) } else { (0, 0) };
         Self {
             state,
             reason: reasons.join("; "),
@@ -152,7 +167,7 @@ impl Condition {
             dead_from,
             weight,
             effective_weight,
-            share: effective_weight,
+            share,
             next_hop: way.next_hop.clone().unwrap_or_default(),
             snat: way.snat.clone(),
         }

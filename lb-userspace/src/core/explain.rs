@@ -26,7 +26,7 @@ pub struct Explanation {
     pub state: State,
     pub reason: String,
     pub since: String,
-    /// As the file or an operator has it.
+    /// As the file, an alarm or an operator has it.
     pub weight: u16,
     pub effective_weight: u16,
     /// What operators said: `drain by root since …`.
@@ -58,6 +58,7 @@ pub struct Event {
     pub at: String,
     /// Null: the node as a whole.
     pub service: Option<String>,
+    /// Null: the service, or the node, as a whole.
     pub backend: Option<String>,
     /// Null: it was new, or its state has not changed.
     pub from: Option<State>,
@@ -76,7 +77,7 @@ pub fn explain(world: &World, name: &Name) -> Option<Explanation> {
     let overrides = world.overrides().get(name).into_iter();
     let of_it = |entry: &&Entry| match &entry.what {
         What::Backend { name: other, .. } | What::Override { name: other, .. } => other == name,
-        What::Node(_) => false,
+        What::Alarm { .. } | What::Node(_) => false,
     };
     Some(Explanation {
         service: name.service.clone(),
@@ -120,6 +121,14 @@ fn event(Entry { at, what }: &Entry) -> Event {
             at,
             service: Some(name.service.clone()),
             backend: Some(name.backend.clone()),
+            from: None,
+            to: None,
+            reason: text.clone(),
+        },
+        What::Alarm { service, text } => Event {
+            at,
+            service: Some(service.clone()),
+            backend: None,
             from: None,
             to: None,
             reason: text.clone(),
@@ -223,8 +232,11 @@ pub fn render(explained: &Explanation) -> String {
 /// On a line.
 pub fn render_event(event: &Event) -> String {
     let Event { at, reason, .. } = event;
-    let (Some(service), Some(backend)) = (&event.service, &event.backend) else {
+    let Some(service) = &event.service else {
         return format!("{at}  node: {reason}");
+    };
+    let Some(backend) = &event.backend else {
+        return format!("{at}  {service}: {reason}");
     };
     let Some(to) = event.to else {
         return format!("{at}  {service}/{backend}: {reason}");

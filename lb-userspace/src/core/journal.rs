@@ -33,6 +33,8 @@ pub enum What {
     },
     /// An override began to hold again, or ended by itself.
     Override { name: Name, text: String },
+    /// About a service.
+    Alarm { service: String, text: String },
     /// The node as a whole.
     Node(String),
 }
@@ -74,7 +76,7 @@ mod tests {
         }
         let text = |entry: &Entry| match &entry.what {
             What::Node(text) => text.clone(),
-            What::Backend { .. } | What::Override { .. } => String::new(),
+            What::Backend { .. } | What::Override { .. } | What::Alarm { .. } => String::new(),
         };
         assert_eq!(journal.entries().count(), 1000);
         assert_eq!(journal.entries().next().map(text), Some("500".to_owned()));

@@ -2,6 +2,7 @@
 //!
 //! No tokio, aya, file, socket, clock or HashMap order here; `cargo xtask arch` refuses them.
 
+pub mod alarm;
 pub mod condition;
 pub mod config;
 pub mod desired;

@@ -18,6 +18,7 @@ use lb_common::verdict::Reason;
 use serde::{Deserialize, Serialize};
 
 pub use self::render::render;
+use super::alarm;
 use super::condition::{Condition, State};
 use super::config::{self, Protocol};
 use super::desired;
@@ -27,7 +28,7 @@ use super::network::XdpMode;
 use super::timestamp::rfc3339;
 use super::world::World;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub node: String,
     pub version: String,
@@ -41,6 +42,7 @@ pub struct Status {
     pub passes: BTreeMap<String, u64>,
     pub flows: Flows,
     pub overrides: Vec<OverrideStatus>,
+    pub alarms: Vec<AlarmStatus>,
     /// Backends that the file no longer has and that still have flows.
     pub leaving: Vec<Leaving>,
     pub warnings: Vec<String>,
@@ -123,6 +125,28 @@ pub struct OverrideStatus {
     pub at: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlarmStatus {
+    pub name: String,
+    pub service: String,
+    /// Null: all of the service.
+    pub backend: Option<String>,
+    pub metric: String,
+    pub above: f64,
+    /// `quiet`, `ringing`, or `returning`: the weights are on their way back.
+    pub state: String,
+    pub since: String,
+    /// The last data point; null without data.
+    pub value: Option<f64>,
+    /// How many of the last data points were above, and how many make it ring: `2 of 3`.
+    pub over: u32,
+    pub datapoints: String,
+    /// Why it changes no weight though it is not quiet.
+    pub without_effect: Option<String>,
+    /// All of it in a sentence.
+    pub text: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaving {
     /// Null for what an earlier daemon left behind.
@@ -185,6 +209,7 @@ impl Status {
             drops: reasons(false),
             passes: reasons(true),
             overrides: overrides(world),
+            alarms: alarms(world),
             leaving: leaving(world),
             warnings: warnings::warnings(world, actual, counters, &flows, now),
             flows,
@@ -330,6 +355,29 @@ fn overrides(world: &World) -> Vec<OverrideStatus> {
         }));
     }
     list
+}
+
+fn alarms(world: &World) -> Vec<AlarmStatus> {
+    let alarms = world.alarms().iter().map(|(name, watch)| AlarmStatus {
+        name: name.to_owned(),
+        service: watch.rule.service.clone(),
+        backend: watch.rule.backend.clone(),
+        metric: alarm::word(watch.rule.metric).to_owned(),
+        above: watch.rule.above.0,
+        state: watch.bell.state().word().to_owned(),
+        since: rfc3339(watch.since.wall),
+        value: watch.bell.last(),
+        over: watch.bell.over(),
+        datapoints: watch.rule.datapoints.to_string(),
+        without_effect: world.without_effect(name),
+        text: format!(
+            "{watch} in {} periods of {:?}, {}",
+            watch.rule.datapoints,
+            watch.rule.period,
+            watch.last()
+        ),
+    });
+    alarms.collect()
 }
 
 fn leaving(world: &World) -> Vec<Leaving> {

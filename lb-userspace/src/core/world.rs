@@ -2,6 +2,7 @@
 //!
 //! Never acts and never asks the time. Scenarios in `tests/it/scenarios` show it at work.
 
+mod alarms;
 mod checks;
 mod conclude;
 mod overrides;
@@ -13,9 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use lb_common::abi::{BackendId, ServiceId};
+use lb_common::abi::{BackendId, ServiceId, Traffic};
 use lb_common::verdict::Reason;
 
+use super::alarm::Alarms;
 use super::condition::{Condition, State};
 use super::config::{Node, Parsed, Xdp};
 use super::endings::Terms;
@@ -67,12 +69,14 @@ pub enum Event {
     Tick,
 }
 
-/// What the kernel has refused, so far.
+/// What the kernel has counted, so far.
 #[derive(Clone, Debug, Default)]
 pub struct Counted {
     pub verdicts: BTreeMap<Reason, u64>,
     /// New flows without a source port, by backend; those of which nothing new is known may be left out.
     pub ports_exhausted: BTreeMap<BackendId, u64>,
+    /// Of the backends that alarms watch; one that is not here could not be read.
+    pub traffic: BTreeMap<BackendId, Traffic>,
 }
 
 /// One moment on two clocks: deadlines go by the first, what people read by the second.
@@ -96,6 +100,9 @@ pub struct World {
     members: Members,
     overrides: Overrides,
     keeping: Keeping,
+    alarms: Alarms,
+    /// Services where the alarm that decides would leave nobody.
+    unheeded: BTreeSet<ServiceId>,
     health: Health,
     selection: Selection,
     launches: Vec<Launch>,
@@ -155,10 +162,13 @@ impl World {
             Event::Counted(Counted {
                 verdicts,
                 ports_exhausted,
+                traffic,
             }) => {
                 self.verdicts.see(verdicts, now.monotonic);
                 self.ports_exhausted.see(ports_exhausted, now.monotonic);
-                return false;
+                if !self.read(&traffic, now) {
+                    return false;
+                }
             }
             Event::Override { name, change, by } => {
                 if let Some(applied) = &self.applied {
@@ -196,7 +206,12 @@ impl World {
             }
             Event::Tick => {
                 let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.monotonic);
-                if !is_due(self.selection.next_deadline()) {
+                let alarms = is_due(self.alarms.next_deadline());
+                if alarms {
+                    let news = self.alarms.pass(now);
+                    self.tell(news, now);
+                }
+                if !alarms && !is_due(self.selection.next_deadline()) {
                     return is_due(self.retry_at);
                 }
             }
@@ -211,6 +226,7 @@ impl World {
             self.retry_at,
             self.health.next_deadline(),
             self.keeping.next_deadline(),
+            self.alarms.next_deadline(),
             self.selection.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
@@ -347,6 +363,8 @@ impl World {
         }
         self.confirm_overrides(&file.config, now.wall);
         self.node.get_or_insert_with(|| file.config.node.clone());
+        let news = self.alarms.follow(&file.config.alarms, now);
+        self.tell(news, now);
         let generation = self.applied.as_ref().map_or(1, |applied| applied.generation + 1);
         self.applied = Some(Applied {
             file,

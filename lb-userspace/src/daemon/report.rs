@@ -77,6 +77,7 @@ impl Told {
                 What::Override { name, text } => {
                     info!(service = name.service, backend = name.backend, text, "override");
                 }
+                What::Alarm { service, text } => warn!(service, text, "alarm"),
                 What::Node(what) => warn!(what, "node"),
             }
         }

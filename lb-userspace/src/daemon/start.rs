@@ -228,6 +228,7 @@ mod tests {
         Config {
             node,
             services: BTreeMap::new(),
+            alarms: BTreeMap::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Cases in the lab: each is an outcome that a user notices.
 
+mod alarms;
 mod bad_input;
 mod databases;
 mod demo;

@@ -6,6 +6,7 @@
 mod backends;
 mod host;
 mod stage;
+mod traffic;
 
 use std::fs;
 use std::path::Path;

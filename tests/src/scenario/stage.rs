@@ -25,6 +25,7 @@ use lb_userspace::core::world::{Counted, Event, Moment, World};
 
 use super::backends::Backends;
 use super::host;
+use super::traffic::Traffic;
 
 /// 2026-01-01T00:00:00Z.
 const START: Duration = Duration::from_secs(1_767_225_600);
@@ -40,6 +41,7 @@ pub struct Stage {
     /// What the daemon has written down for the next one.
     record: Option<String>,
     counters: Counters,
+    traffic: Traffic,
     base: Instant,
     clock: Duration,
     begun: bool,
@@ -71,6 +73,7 @@ impl Stage {
                 flow_capacity: 262_144,
                 ..Counters::default()
             },
+            traffic: Traffic::default(),
             base: Instant::now(),
             clock: Duration::ZERO,
             begun: false,
@@ -151,18 +154,22 @@ impl Stage {
         Ok(happened)
     }
 
-    /// A deadline of the daemon, or the answer of a backend.
+    /// A reading of counters, the answer of a backend, or a deadline of the daemon.
     fn next_event(&mut self, until: Duration) -> Option<(Duration, Event)> {
         let deadline = self.daemon.as_ref()?.world.next_deadline();
-        let deadline = deadline
-            .map(|at| at.saturating_duration_since(self.base))
-            .filter(|&at| at <= until);
-        let answer = self.backends.next().filter(|&at| at <= until);
-        if let Some(at) = answer.filter(|&at| deadline.is_none_or(|deadline| at <= deadline)) {
-            let (launch, observation) = self.backends.take()?;
-            return Some((at, Event::Observed { launch, observation }));
+        let deadline = deadline.map(|at| at.saturating_duration_since(self.base));
+        let (reading, answer) = (self.traffic.next(), self.backends.next());
+        let next = [reading, answer, deadline].into_iter().flatten().min()?;
+        let at = Some(next).filter(|at| *at <= until);
+        if at.is_some() && reading == at {
+            let readable = self.traffic.count(&mut self.counters);
+            return Some((next, Event::Counted(self.counted(readable))));
         }
-        deadline.map(|at| (at, Event::Tick))
+        if at.is_some() && answer == at {
+            let (launch, observation) = self.backends.take()?;
+            return Some((next, Event::Observed { launch, observation }));
+        }
+        at.map(|at| (at, Event::Tick))
     }
 
     /// A daemon that was there is gone without a word, as after a crash.
@@ -217,7 +224,7 @@ impl Stage {
         if host::change(&mut self.network, command)? {
             return Ok(Some(Event::Network(self.network.clone())));
         }
-        if self.backends.change(command)? {
+        if self.backends.change(command)? || self.traffic.change(command, self.clock)? {
             return Ok(None);
         }
         let words: Vec<&str> = command.split_whitespace().collect();
@@ -263,11 +270,17 @@ impl Stage {
                 self.counters.traffic.entry(backend).or_default().ports_exhausted += count;
             }
         }
+        Ok(Event::Counted(self.counted(true)))
+    }
+
+    fn counted(&self, readable: bool) -> Counted {
         let by_backend = self.counters.traffic.iter();
-        Ok(Event::Counted(Counted {
+        let traffic = readable.then(|| self.counters.traffic.clone());
+        Counted {
             verdicts: self.counters.verdicts.clone(),
             ports_exhausted: by_backend.map(|(id, traffic)| (*id, traffic.ports_exhausted)).collect(),
-        }))
+            traffic: traffic.unwrap_or_default(),
+        }
     }
 
     /// One turn of the daemon's loop.

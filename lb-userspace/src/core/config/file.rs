@@ -204,17 +204,17 @@ section! {
         metric (such as "\"new_flows\""): Metric,
         /// A data point above this counts.
         above (such as "500"): Threshold,
-        /// Length of a data point.
+        /// Length of a data point, 1s or more; without it 10s.
         period: Duration,
-        /// How many of the last data points make it ring: "2 of 3".
+        /// How many of the last data points make it ring; without it "2 of 3".
         datapoints: Datapoints,
-        /// What a data point without data counts as.
+        /// What a data point without data counts as; without it ok. Ignored ones change nothing.
         missing: Missing,
-        /// The weights of the service while it rings.
+        /// The weights while it rings, 0 to 1000 by backend; who is not named keeps its own.
         weights (such as "{ rack = 0, cloud = 100 }"): Weights,
-        /// It stops ringing after this long without a data point that counts.
+        /// It is over after this long without a data point above, twice as long each time it soon rings again; without it 60s.
         clear_after: Duration,
-        /// The weights go back over this time.
+        /// The weights then go back over this time; without it 30s.
         ramp: Duration,
     }
 }

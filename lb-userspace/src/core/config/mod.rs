@@ -1,8 +1,9 @@
 //! The configuration as the rest of the daemon sees it: whole, checked, with defaults filled in.
 //!
 //! Text in, `Config` or every error with its position out; reading the file is for `io::config_file`. The way of a
-//! text: `syntax`, `unavailable`, `file` (by `keys`, `reader`, `shapes`, `values`), `sections`, `checks`, `services`.
+//! text: `syntax`, `unavailable`, `file` (by `keys`, `reader`, `shapes`, `values`), `sections`, `checks`, `alarms`, `services`.
 
+mod alarms;
 mod checks;
 mod diagnostic;
 mod file;
@@ -28,10 +29,12 @@ use std::time::Duration;
 
 pub use checks::{Ask, Check, Database, Http, Tls};
 pub use diagnostic::{Diagnostic, Severity, nearest};
-pub use file::{Role, WhenNoneUp};
+pub use file::{Metric, Missing, Role, WhenNoneUp};
 use lb_common::abi::{Algorithm, Mode};
 pub use schema::json_schema;
 pub use service::{TCP_IDLE_TIMEOUT, UDP_IDLE_TIMEOUT};
+
+pub use values::{Datapoints, Threshold};
 
 use diagnostic::{Report, subject};
 use file::File;
@@ -55,6 +58,8 @@ pub struct Config {
     pub node: Node,
     /// By name.
     pub services: BTreeMap<String, Service>,
+    /// By name.
+    pub alarms: BTreeMap<String, Alarm>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +96,6 @@ pub struct Service {
     pub snat: Vec<IpAddr>,
     pub idle_timeout: Duration,
     pub on_down: OnDown,
-    /// In the file's order.
     /// None: its backends are taken as up.
     pub check: Option<Check>,
     /// None: all that are up are used.
@@ -126,6 +130,24 @@ pub struct Backend {
     pub weight: u16,
     /// Used while no other is up.
     pub backup: bool,
+}
+
+/// Shifts the weights of a service while a metric is too high.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    pub service: String,
+    /// None: all of the service.
+    pub backend: Option<String>,
+    pub metric: Metric,
+    pub above: Threshold,
+    pub period: Duration,
+    pub datapoints: Datapoints,
+    pub missing: Missing,
+    /// While it rings; who is not named here keeps what it has.
+    pub weights: BTreeMap<String, u16>,
+    /// How long it must be without a data point that counts.
+    pub clear_after: Duration,
+    pub ramp: Duration,
 }
 
 /// A file without errors.
@@ -163,10 +185,12 @@ pub fn parse(file_name: &str, text: &str) -> Result<Parsed, Vec<Diagnostic>> {
         return Err(report.finish());
     }
     let services = services.expect("INVARIANT: a service that cannot be built has an error");
+    let alarms = alarms::alarms(&file).expect("INVARIANT: an alarm that cannot be built has an error");
     Ok(Parsed {
         config: Config {
             node: node(file.node),
             services,
+            alarms,
         },
         warnings: report.finish(),
         unowned,

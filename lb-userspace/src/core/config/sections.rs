@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::checks;
 use super::diagnostic::{Report, Span, subject, suggest};
-use super::file::{Alarm, Backend, Dns, File, Node, Service, Vrrp};
+use super::file::{Backend, Dns, File, Node, Vrrp};
 use super::reader::{At, Field};
 use super::shapes::Sections;
 use super::values::Name;
-use super::weights::{check_weights, member_names};
+use super::{alarms, checks};
 
 /// A Unix socket's path is 107 bytes at most, and `/naru.sock` is added to the folder.
 const LONGEST_RUN_DIR: usize = 107 - "/naru.sock".len();
@@ -38,7 +37,8 @@ pub fn check(file: &File, report: &mut Report<'_>) {
         check_exists(who, "check", &service.value.check, &file.check, report);
     });
     each("alarm", &file.alarm, |who, alarm| {
-        check_alarm(who, &alarm.value, file, report)
+        check_exists(who, "service", &alarm.value.service, &file.service, report);
+        alarms::check_fits(who, &alarm.value, file, report);
     });
 }
 
@@ -185,29 +185,4 @@ fn check_backend(who: &str, backend: &At<Backend>, report: &mut Report<'_>) {
             hint,
         );
     }
-}
-
-fn check_alarm(who: &str, alarm: &Alarm, file: &File, report: &mut Report<'_>) {
-    check_exists(who, "service", &alarm.service, &file.service, report);
-    let Some(names) = watched(alarm, file).and_then(member_names) else {
-        return;
-    };
-    if let Some(backend) = alarm.backend.given()
-        && !names.contains(&backend.value.to_string())
-    {
-        let name = backend.value.to_string();
-        let hint = suggest(report, &name, "its backends", names.iter().map(String::as_str));
-        report.error(
-            &backend.span,
-            format!("{who}: {name:?} is not a backend of the service"),
-            hint,
-        );
-    }
-    if let Some(weights) = alarm.weights.given() {
-        check_weights(who, weights, &names, report);
-    }
-}
-
-fn watched<'a>(alarm: &Alarm, file: &'a File) -> Option<&'a Service> {
-    file.service.value()?.0.get(&alarm.service.value()?.0)?.value()
 }

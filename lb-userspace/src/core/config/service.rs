@@ -45,7 +45,7 @@ pub fn service(
     context.check_ports(service, &all, report);
     context.check_snat(service, report);
     if let (Some(weights), Some(names)) = (service.weights.given(), member_names(service)) {
-        check_weights(&context.who, weights, &names, report);
+        check_weights(&context.who, weights, &names, &BTreeMap::new(), report);
     }
     build(service, &backends, &backup, beside.file)
 }

@@ -26,7 +26,6 @@ enum When {
 const ROWS: &[Row] = &[
     section("dns", "resolving the names of backends is"),
     section("vrrp", "VRRP is"),
-    section("alarm", "alarms are"),
     section("web", "the status pages are"),
     key("backend", "host", When::Given, "resolving the names of backends is"),
     key("backend", "srv", When::Given, "resolving the names of backends is"),

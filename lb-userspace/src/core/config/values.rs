@@ -83,7 +83,7 @@ pub enum Member {
     Host(HostPort),
 }
 
-/// How many of the last periods must be over the mark.
+/// How many of the last data points must be over the mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datapoints {
     pub ringing: u32,
@@ -98,6 +98,9 @@ pub struct Statuses(pub RangeInclusive<u16>);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Threshold(pub f64);
 
+/// INVARIANT: finite, as it was read.
+impl Eq for Threshold {}
+
 impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -105,6 +108,12 @@ impl fmt::Display for Member {
             Self::Endpoint(Endpoint(address)) => write!(f, "{address}"),
             Self::Host(HostPort { host, port }) => write!(f, "{host}:{port}"),
         }
+    }
+}
+
+impl fmt::Display for Datapoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.ringing, self.of)
     }
 }
 

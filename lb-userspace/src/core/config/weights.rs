@@ -23,8 +23,15 @@ pub fn member_names(service: &file::Service) -> Option<BTreeSet<String>> {
     )
 }
 
-/// Complains about names that are not backends of the service, and about weights that leave nobody.
-pub fn check_weights(who: &str, weights: &At<Weights>, names: &BTreeSet<String>, report: &mut Report<'_>) {
+/// Complains about names that are not backends of the service, and about weights that leave nobody: those not named here
+/// have the one in `others`, else 1.
+pub fn check_weights(
+    who: &str,
+    weights: &At<Weights>,
+    names: &BTreeSet<String>,
+    others: &BTreeMap<String, Option<u16>>,
+    report: &mut Report<'_>,
+) {
     for weight in &weights.value.0 {
         let name = &weight.backend;
         if !names.contains(&canonical(&name.value)) {
@@ -36,8 +43,9 @@ pub fn check_weights(who: &str, weights: &At<Weights>, names: &BTreeSet<String>,
             report.error(&name.span, message, hint);
         }
     }
-    let weights_by_name = by_name(&weights.value);
-    if !names.is_empty() && names.iter().all(|name| weights_by_name.get(name) == Some(&Some(0))) {
+    let given = by_name(&weights.value);
+    let is_zero = |name: &String| given.get(name).or_else(|| others.get(name)) == Some(&Some(0));
+    if !given.is_empty() && !names.is_empty() && names.iter().all(is_zero) {
         let hint = "give at least one backend a weight of 1 or more".to_owned();
         report.error(
             &weights.span,

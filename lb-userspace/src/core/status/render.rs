@@ -18,6 +18,10 @@ pub fn render(status: &Status) -> String {
         text.push_str("\nLeaving, no longer in the file:\n");
         text.push_str(&leaving(status));
     }
+    if !status.alarms.is_empty() {
+        text.push_str("\nAlarms:\n");
+        text.push_str(&alarms(status));
+    }
     if !status.overrides.is_empty() {
         text.push_str("\nOverrides:\n");
         text.push_str(&overrides(status));
@@ -60,6 +64,11 @@ fn problems(status: &Status) -> Vec<String> {
         for backend in service.backends.iter().filter(|backend| backend.state == State::Down) {
             problems.push(format!("{}/{} is down: {}", service.name, backend.name, backend.reason));
         }
+    }
+    for alarm in status.alarms.iter().filter(|alarm| alarm.state == "ringing") {
+        let effect = alarm.without_effect.as_ref();
+        let effect = effect.map(|why| format!("; without effect, {why}")).unwrap_or_default();
+        problems.push(format!("alarm {} rings: {}{effect}", alarm.name, alarm.text));
     }
     problems.extend(status.warnings.iter().cloned());
     problems
@@ -120,6 +129,18 @@ fn leaving(status: &Status) -> String {
         vec![name, backend.address.clone(), flows, format!("since {}", backend.since)]
     };
     table(&status.leaving.iter().map(row).collect::<Vec<_>>())
+}
+
+fn alarms(status: &Status) -> String {
+    let row = |alarm: &super::AlarmStatus| {
+        vec![
+            alarm.name.clone(),
+            alarm.state.clone(),
+            format!("since {}", alarm.since),
+            alarm.text.clone(),
+        ]
+    };
+    table(&status.alarms.iter().map(row).collect::<Vec<_>>())
 }
 
 fn overrides(status: &Status) -> String {

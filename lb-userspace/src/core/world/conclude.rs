@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lb_common::abi::{BackendId, ServiceId};
 
 use super::{Moment, World, tables};
+use crate::core::alarm::shift::Shifted;
 use crate::core::condition::{Condition, Way};
 use crate::core::interfaces::{satisfying, wanted};
 use crate::core::members::Member;
@@ -22,7 +23,14 @@ impl World {
         self.kept
             .get_or_insert_with(|| satisfying(&self.adopted, &config.node, network));
         self.interfaces = wanted(config, network, &self.interfaces);
-        let mut conditions = self.standing_alone(now);
+        let mut conditions = self.standing_alone(&self.shifted(), now);
+        let unheeded = self.without_anybody(&conditions);
+        if !unheeded.is_empty() {
+            let mut shifted = self.shifted();
+            shifted.retain(|id, _| !unheeded.contains(&self.members.backends[id].service));
+            conditions = self.standing_alone(&shifted, now);
+        }
+        self.unheeded = unheeded;
         self.select(&mut conditions, now);
         for (id, condition) in &mut conditions {
             if let Some(before) = self.conditions.get(id) {
@@ -35,7 +43,7 @@ impl World {
     }
 
     /// How each backend stands, whatever the others do.
-    fn standing_alone(&self, now: Moment) -> BTreeMap<BackendId, Condition> {
+    fn standing_alone(&self, shifted: &BTreeMap<BackendId, Shifted>, now: Moment) -> BTreeMap<BackendId, Condition> {
         let Some((applied, network)) = self.settled() else {
             return BTreeMap::new();
         };
@@ -46,7 +54,7 @@ impl World {
         let stand = |(&id, member): (&BackendId, &Member)| {
             let said = member.name.as_ref().and_then(|name| self.overrides.get(name));
             let way = Way::to(member, &applied.file.config, &hops);
-            let condition = Condition::conclude(member, said, &way, self.health.judge(id), now);
+            let condition = Condition::conclude(member, said, shifted.get(&id), &way, self.health.judge(id), now);
             match self.conditions.get(&id) {
                 // What the network forgets about those it does not hear is no news while we hear nobody.
                 Some(before) if self.suspects_itself() && condition.is_lost_beside(before) => (id, before.clone()),

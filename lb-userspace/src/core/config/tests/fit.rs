@@ -281,7 +281,25 @@ fn checks_and_alarms() {
     let unknown = found(&format!(
         "[alarm.a]\nservice = \"webb\"\nmetric = \"bytes\"\nabove = 1.5\nweights = {{}}\n{SMALLEST}"
     ));
-    assert_eq!(unknown[1..], ["2:11 alarm \"a\": service \"webb\" is not defined"]);
+    assert_eq!(unknown, ["2:11 alarm \"a\": service \"webb\" is not defined"]);
+    let alarm = |keys: &str| {
+        found(&format!(
+            "[alarm.a]\nservice = \"web\"\nmetric = \"bytes\"\nabove = 1\n{keys}\n\
+             [service.web]\nlisten = \"198.18.0.100:80\"\nbackends = [\"198.18.1.1:80\", \"198.18.1.2:80\"]\n\
+             weights = {{ \"198.18.1.1:80\" = 0 }}\n"
+        ))
+    };
+    let zero = ["5:11 alarm \"a\": every weight is 0, so nobody would serve it"];
+    assert_eq!(alarm("weights = { \"198.18.1.2:80\" = 0 }"), zero);
+    assert_eq!(
+        alarm("weights = { \"198.18.1.1:80\" = 1, \"198.18.1.2:80\" = 0 }"),
+        [""; 0]
+    );
+    assert_eq!(alarm("weights = {}"), [""; 0]);
+    let short = ["5:10 alarm \"a\": this period is too short"];
+    assert_eq!(alarm("period = \"999ms\"\nweights = {}"), short);
+    let missing = ["1:1 alarm \"a\": `weights` is missing"];
+    assert_eq!(alarm("missing = \"ok\""), missing);
 }
 
 #[test]

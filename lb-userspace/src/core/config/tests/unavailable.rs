@@ -18,10 +18,6 @@ fn keys_of_a_service() {
             "[vrrp.v]\ninterface = \"eth0\"\nid = 1\naddresses = [\"198.18.0.1/24\"]",
             vec![(4, 1, "[vrrp.v]: VRRP is")],
         ),
-        (
-            "[alarm.a]\nservice = \"web\"\nmetric = \"bytes\"\nabove = 1\nweights = {}",
-            vec![(4, 1, "[alarm.a]: alarms are")],
-        ),
     ];
     for (line, expected) in cases {
         assert_eq!(found(&format!("{SMALLEST}{line}\n")), lines(&expected), "for {line}");
