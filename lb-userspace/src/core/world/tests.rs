@@ -25,6 +25,8 @@ enum Step {
     Drain(usize),
     /// Those of these bits answer their checks, the others refuse.
     Answer(u8),
+    /// New flows on those of these bits, until the next such step.
+    Load(u8),
     Tick,
     Restart,
 }
@@ -36,6 +38,7 @@ fn step() -> impl Strategy<Value = (Step, Vec<bool>)> {
         3 => any::<u8>().prop_map(Step::FlowsEnd),
         1 => (0..4usize).prop_map(Step::Drain),
         4 => any::<u8>().prop_map(Step::Answer),
+        2 => any::<u8>().prop_map(Step::Load),
         1 => Just(Step::Tick),
         1 => Just(Step::Restart),
     ];
@@ -47,7 +50,14 @@ fn file(services: &[u8]) -> String {
         let backends = (0..4).filter(|bit| bits & (1 << bit) != 0);
         let backends: Vec<String> = backends.map(|bit| format!("\"198.18.1.1{bit}:80\"")).collect();
         let listen = format!("listen = \"198.18.0.100:{}\"", 80 + number);
-        format!("[service.s{number}]\n{listen}\nbackends = [{}]\n", backends.join(", "))
+        let service = format!("[service.s{number}]\n{listen}\nbackends = [{}]\n", backends.join(", "));
+        let alarm = format!(
+            "[alarm.a{number}]\nservice = \"s{number}\"\nmetric = \"new_flows\"\nabove = 0\nperiod = \"1s\"\n\
+             datapoints = \"1 of 1\"\nclear_after = \"1s\"\nramp = \"2s\"\nweights = {{ {} = 0 }}\n",
+            backends[0]
+        );
+        // Of one backend alone it would be an error.
+        service + if backends.len() > 1 { &alarm } else { "" }
     };
     services
         .iter()
@@ -106,7 +116,7 @@ fn event(step: &Step, flows: &BTreeMap<BackendId, u64>) -> Event {
             change: Change::Drain,
             by: "root".into(),
         },
-        Step::Answer(_) | Step::Tick | Step::Restart => Event::Tick,
+        Step::Answer(_) | Step::Load(_) | Step::Tick | Step::Restart => Event::Tick,
     }
 }
 
@@ -128,8 +138,8 @@ fn answer(world: &mut World, bits: u8, now: Moment) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Two daemons that see the same agree; whatever they want is safe; and while a backend has flows, its id is
-    /// nobody else's.
+    /// Two daemons that see the same agree; whatever they want is safe; no alarm leaves a service without anybody; and
+    /// while a backend has flows, its id is nobody else's.
     #[test]
     fn ids_last_as_long_as_flows(steps in proptest::collection::vec(step(), 1..40)) {
         let (start, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
@@ -137,10 +147,17 @@ proptest! {
         let mut actual = KernelState::default();
         let mut worlds = [World::adopt(&actual, at(0)), World::adopt(&actual, at(0))];
         let mut owners: BTreeMap<BackendId, u64> = BTreeMap::new();
+        let (mut load, mut counted) = (0, Counted::default());
         for (seconds, (step, fails)) in (1..).zip(steps) {
             let now = at(seconds);
             if let Step::FlowsEnd(bits) = &step {
                 owners.retain(|id, _| bits & (1 << (id % 8)) == 0);
+            }
+            if let Step::Load(bits) = step {
+                load = bits;
+            }
+            for id in worlds[0].metered() {
+                counted.traffic.entry(id).or_default().new_flows += u64::from(load >> (id % 8)) & 1;
             }
             let flows = owners.keys().map(|&id| (id, 1)).collect();
             for world in &mut worlds {
@@ -151,6 +168,13 @@ proptest! {
                 if let Step::Answer(bits) = step {
                     answer(world, bits, now);
                 }
+                world.handle(Event::Counted(counted.clone()), now);
+                world.handle(Event::Tick, now);
+            }
+            for (id, condition) in worlds[0].conditions() {
+                // Of these services nobody stands by but for an alarm.
+                let service = worlds[0].members().backends[id].service;
+                prop_assert!(condition.state != State::Standby || !worlds[0].slots(service).is_empty());
             }
             let goal = desired(&worlds[0]);
             prop_assert_eq!(&goal, &desired(&worlds[1]));
