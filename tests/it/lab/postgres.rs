@@ -12,6 +12,7 @@ use lb_userspace::core::health::observation::{Code, Outcome, Phase};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::databases::{EVENTUALLY, ONE, TWO, host, until_told};
+use super::{LISTEN, SOON, backend};
 
 /// A postmaster that hangs is found by the fresh connection of each second.
 const FOUND_WITHIN: Duration = Duration::from_secs(3);
@@ -119,6 +120,45 @@ fn a_refused_login_says_what_to_put_right() {
         fs::write(&wrong, CHECKER_PASSWORD)?;
         assert_eq!(kept.ask()?.to_string(), "up (primary, timeline 1)");
         Ok(())
+    });
+}
+
+/// A password that was changed on one side only must not fill the server's log, nor keep it out once it is right.
+#[test]
+fn a_refused_password_is_tried_seldom_until_it_is_right() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let server = Postgres::primary(lab, &net.backends[0], ONE)?;
+        let password = lab.folder().join("password");
+        fs::write(&password, "something else")?;
+        let text = format!(
+            "[service.db]\nlisten = \"{LISTEN}\"\nbackends = [\"{0}\"]\ncheck = \"pg\"\n\
+             [check.pg]\ntype = \"postgres\"\nuser = \"{CHECKER}\"\npassword_file = {password:?}\n",
+            server.address()
+        );
+        let naru = Naru::run(lab, &net.node, &text)?;
+        let backend_name = server.address().to_string();
+        let standing = || Ok::<_, anyhow::Error>(backend(&naru.status()?, "db", &backend_name)?.clone());
+        until_true(SOON, "it is not down", || Ok(standing()?["state"] == "down"))?;
+        let reason = standing()?["reason"].to_string();
+        assert!(
+            reason.contains("28P01") && reason.contains("asked every 5s only"),
+            "{reason}"
+        );
+
+        let refusals = || server.log().matches("password authentication failed").count();
+        let (before, begin) = (refusals(), Instant::now());
+        until_true(EVENTUALLY, "it is not asked again", || Ok(refusals() > before))?;
+        assert!(
+            before <= 4 && begin.elapsed() > Duration::from_secs(3),
+            "{before}, {:?}",
+            begin.elapsed()
+        );
+
+        fs::write(&password, CHECKER_PASSWORD)?;
+        until_true(Duration::from_secs(10), "the right password does not help", || {
+            Ok(standing()?["state"] == "up")
+        })
     });
 }
 

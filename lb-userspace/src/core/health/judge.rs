@@ -19,6 +19,8 @@ use crate::core::world::Moment;
 const BURST: Duration = Duration::from_millis(30);
 /// How soon after a check signs of trouble bring another.
 const DOUBTED_EVERY: Duration = Duration::from_millis(100);
+/// At least, where a server that is down refuses whoever asks.
+const DENIED_EVERY: Duration = Duration::from_secs(5);
 /// How many of the last results are kept for `naru explain`.
 const REMEMBERED: usize = 10;
 
@@ -57,6 +59,8 @@ pub struct Judge {
     /// In a row, counted by when the check began.
     failures: u32,
     successes: u32,
+    /// The last failure was a refusal of who asks.
+    denied: bool,
     newest_failure: Option<u64>,
     newest_success: Option<u64>,
     /// How long an answer usually takes.
@@ -110,6 +114,7 @@ impl Judge {
             hold_down: HoldDown::default(),
             failures: 0,
             successes: 0,
+            denied: false,
             newest_failure: None,
             newest_success: None,
             usual: Duration::ZERO,
@@ -181,7 +186,9 @@ impl Judge {
 
     /// None while answers are awaited, which come in time.
     pub fn due_at(&self) -> Option<Instant> {
-        let round = self.in_flight.is_empty().then_some(self.next_round);
+        let pause = self.last_began.filter(|_| self.is_denied());
+        let round = pause.map_or(self.next_round, |last| self.next_round.max(last + DENIED_EVERY));
+        let round = self.in_flight.is_empty().then_some(round);
         round.into_iter().chain(self.burst_at()).min()
     }
 
@@ -231,7 +238,7 @@ impl Judge {
         self.standing = Standing::Down;
         self.successes = 0;
         if let Some(last) = self.records.iter().rev().find(|record| is_failure(record)) {
-            self.reason = last.observation.to_string();
+            self.reason = self.told(&last.observation);
         }
     }
 
@@ -256,6 +263,7 @@ impl Judge {
         }
         self.newest_success = Some(at.number);
         self.failures = 0;
+        self.denied = false;
         self.successes = self.successes.saturating_add(1);
         let moved = (self.facts.role, self.facts.timeline) != (facts.role, facts.timeline);
         self.facts = facts.clone();
@@ -290,8 +298,9 @@ impl Judge {
         self.newest_failure = self.newest_failure.max(Some(attempt.number));
         self.successes = 0;
         self.failures = self.failures.saturating_add(1);
+        self.denied = observation.is_denied();
         if self.standing == Standing::Down {
-            return self.explain(observation.to_string());
+            return self.explain(self.told(observation));
         }
         if self.failures >= self.fall {
             Change::Condemned
@@ -307,6 +316,17 @@ impl Judge {
                 self.explain(format!("cannot be checked: {observation}"))
             }
             Standing::Standby | Standing::Down => Change::Nothing,
+        }
+    }
+
+    fn is_denied(&self) -> bool {
+        self.denied && self.standing == Standing::Down
+    }
+
+    fn told(&self, failure: &Observation) -> String {
+        match self.is_denied() {
+            true => format!("{failure}; asked every {:?} only", self.every.max(DENIED_EVERY)),
+            false => failure.to_string(),
         }
     }
 

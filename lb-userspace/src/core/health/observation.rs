@@ -90,12 +90,27 @@ impl Observation {
         }
     }
 
+    /// Whether a server refused who asked: asking again changes nothing until somebody puts it right, and each time the
+    /// server writes it into its log.
+    pub fn is_denied(&self) -> bool {
+        let Outcome::Failed(Failure {
+            code: Some(Code::Sql(code)),
+            ..
+        }) = &self.outcome
+        else {
+            return false;
+        };
+        self.phase == Phase::Login && DENIALS.contains(&code.as_str())
+    }
+
     /// Whether it says anything about the backend.
     pub fn is_evidence(&self) -> bool {
         self.phase != Phase::Prepare || !matches!(self.outcome, Outcome::Failed(_))
     }
 }
 
+/// A wrong password, and a user who may not come from here: of PostgreSQL, then of MySQL and MariaDB.
+const DENIALS: [&str; 5] = ["28P01", "28000", "1045", "1698", "1130"];
 const ECONNRESET: i32 = 104;
 const ECONNREFUSED: i32 = 111;
 
@@ -197,6 +212,16 @@ mod tests {
         assert!(!failed(Phase::Connect, None).is_answer());
         assert!(failed(Phase::Tls, None).is_answer());
         assert!(!failed(Phase::Prepare, None).is_evidence());
+    }
+
+    #[test]
+    fn who_is_denied_need_not_ask_again_at_once() {
+        let denied = |phase, code: &str| failed(phase, Some(Code::Sql(code.to_owned()))).is_denied();
+        assert!(denied(Phase::Login, "28P01") && denied(Phase::Login, "1045"));
+        assert!(!denied(Phase::Login, "57P03"), "it starts up");
+        assert!(!denied(Phase::Login, "53300"), "it is full");
+        assert!(!denied(Phase::Query, "28P01"));
+        assert!(!failed(Phase::Login, None).is_denied());
     }
 
     #[test]

@@ -23,9 +23,10 @@ enum Manner {
     Refuses,
     Silent,
     Replica,
+    Denies,
     CannotBeAsked,
 }
-use Manner::{Answers, CannotBeAsked, Refuses, Replica, Silent};
+use Manner::{Answers, CannotBeAsked, Denies, Refuses, Replica, Silent};
 
 type Behaviour = Box<dyn Fn(u64) -> Manner>;
 
@@ -163,6 +164,11 @@ impl Stage {
                         Outcome::Standby(why, Facts::default()),
                     )
                 }
+                Denies => (
+                    Duration::from_millis(1),
+                    Phase::Login,
+                    failed("wrong password", Some(Code::Sql("28P01".to_owned()))),
+                ),
                 CannotBeAsked => (Duration::ZERO, Phase::Prepare, failed("too many open files", None)),
             };
             let observation = Observation {
@@ -249,6 +255,34 @@ fn a_fall_has_to_be_in_a_row() {
         .count();
     let rows = stage.health.judge(1).unwrap().records().count();
     assert_eq!((wrong, rows), (0, 10), "{:?}", stage.changes);
+}
+
+/// Each time the server writes into its log.
+#[test]
+fn who_is_denied_asks_seldom_and_is_up_soon_after_it_is_put_right() {
+    let mut stage = Stage::one(|at| match at {
+        0..1_000 | 32_000.. => Answers(1),
+        1_000..20_000 => Denies,
+        _ => Refuses,
+    });
+    stage.run(19_900);
+    let down = stage.when(1, Down, 1_000);
+    assert!(down < 1_300, "{down}");
+    let asked = |from, to| {
+        let asked = stage.begun.iter().filter(|(at, _)| (from..to).contains(at));
+        asked.count()
+    };
+    assert_eq!((asked(1_000, down + 1), asked(down + 1, 19_900)), (3, 3));
+    assert_eq!(
+        stage.reason(1),
+        "login failed: wrong password (code 28P01); asked every 5s only"
+    );
+    // Another failure is asked about as ever, and so is the answer.
+    stage.run(40_000);
+    let asked = stage.begun.iter().filter(|(at, _)| (26_000..31_000).contains(at));
+    assert!((20..30).contains(&asked.count()));
+    let up = stage.when(1, Up, 32_000);
+    assert!(up < 32_700, "{up}");
 }
 
 #[test]
