@@ -44,6 +44,8 @@ pub struct Watch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
     pub service: String,
+    /// Else it ends, in whatever way.
+    pub rings: bool,
     pub text: String,
 }
 
@@ -54,7 +56,7 @@ impl Alarms {
         self.0.retain(|name, watch| {
             let stays = rules.get(name) == Some(&watch.rule);
             if !stays && watch.bell.state() != State::Quiet {
-                news.push(watch.news(name, "has ended: its section has changed"));
+                news.push(watch.news(name, false, "has ended: its section has changed"));
             }
             stays
         });
@@ -158,31 +160,24 @@ impl Watch {
         self.since = now;
         self.back = u16::from(turn == Turn::Over);
         let rule = &self.rule;
-        match turn {
+        let text = match turn {
             Turn::Rings => {
-                let (hold, points) = (self.bell.hold(rule), rule.datapoints);
-                self.news(
-                    name,
-                    &format!(
-                        "rings: {self} in {} of {} periods of {:?}, {}; over after {hold:?} without one",
-                        self.bell.over(),
-                        points.of,
-                        rule.period,
-                        self.last(),
-                    ),
+                let (over, of, period) = (self.bell.over(), rule.datapoints.of, rule.period);
+                let (last, hold) = (self.last(), self.bell.hold(rule));
+                format!(
+                    "rings: {self} in {over} of {of} periods of {period:?}, {last}; over after {hold:?} without one"
                 )
             }
-            Turn::Over => self.news(
-                name,
-                &format!("is over after {for_seconds}s: the weights go back over {:?}", rule.ramp),
-            ),
-            Turn::Quiet => self.news(name, "is quiet: the weights are the file's again"),
-        }
+            Turn::Over => format!("is over after {for_seconds}s: the weights go back over {:?}", rule.ramp),
+            Turn::Quiet => "is quiet: the weights are the file's again".to_owned(),
+        };
+        self.news(name, turn == Turn::Rings, &text)
     }
 
-    fn news(&self, name: &str, text: &str) -> News {
+    fn news(&self, name: &str, rings: bool, text: &str) -> News {
         News {
             service: self.rule.service.clone(),
+            rings,
             text: format!("alarm {name:?} {text}"),
         }
     }

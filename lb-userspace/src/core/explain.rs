@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use lb_common::abi::BackendId;
 use serde::{Deserialize, Serialize};
 
+use super::alarm::News;
 use super::condition::{Condition, State};
 use super::config::Check;
 use super::health::judge::{Judge, Record};
@@ -77,7 +78,7 @@ pub fn explain(world: &World, name: &Name) -> Option<Explanation> {
     let overrides = world.overrides().get(name).into_iter();
     let of_it = |entry: &&Entry| match &entry.what {
         What::Backend { name: other, .. } | What::Override { name: other, .. } => other == name,
-        What::Alarm { .. } | What::Node(_) => false,
+        What::Alarm(_) | What::Node(_) => false,
     };
     Some(Explanation {
         service: name.service.clone(),
@@ -125,7 +126,7 @@ fn event(Entry { at, what }: &Entry) -> Event {
             to: None,
             reason: text.clone(),
         },
-        What::Alarm { service, text } => Event {
+        What::Alarm(News { service, text, .. }) => Event {
             at,
             service: Some(service.clone()),
             backend: None,

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
+use super::alarm::News;
 use super::condition::State;
 use super::members::Name;
 
@@ -32,9 +33,11 @@ pub enum What {
         reason: String,
     },
     /// An override began to hold again, or ended by itself.
-    Override { name: Name, text: String },
-    /// About a service.
-    Alarm { service: String, text: String },
+    Override {
+        name: Name,
+        text: String,
+    },
+    Alarm(News),
     /// The node as a whole.
     Node(String),
 }
@@ -76,7 +79,7 @@ mod tests {
         }
         let text = |entry: &Entry| match &entry.what {
             What::Node(text) => text.clone(),
-            What::Backend { .. } | What::Override { .. } | What::Alarm { .. } => String::new(),
+            What::Backend { .. } | What::Override { .. } | What::Alarm(_) => String::new(),
         };
         assert_eq!(journal.entries().count(), 1000);
         assert_eq!(journal.entries().next().map(text), Some("500".to_owned()));

@@ -8,6 +8,7 @@ use lb_common::verdict::Reason;
 use tracing::{info, warn};
 
 use super::Daemon;
+use crate::core::alarm::News;
 use crate::core::condition::State;
 use crate::core::journal::What;
 use crate::core::world::World;
@@ -77,7 +78,12 @@ impl Told {
                 What::Override { name, text } => {
                     info!(service = name.service, backend = name.backend, text, "override");
                 }
-                What::Alarm { service, text } => warn!(service, text, "alarm"),
+                What::Alarm(News {
+                    service,
+                    text,
+                    rings: true,
+                }) => warn!(service, text, "alarm"),
+                What::Alarm(News { service, text, .. }) => info!(service, text, "alarm"),
                 What::Node(what) => warn!(what, "node"),
             }
         }

@@ -51,8 +51,8 @@ impl World {
     /// True: weights may have changed.
     pub(super) fn tell(&mut self, news: Vec<News>, now: Moment) -> bool {
         let changed = !news.is_empty();
-        for News { service, text } in news {
-            self.journal.write(now.wall, What::Alarm { service, text });
+        for news in news {
+            self.journal.write(now.wall, What::Alarm(news));
         }
         changed
     }
