@@ -99,9 +99,10 @@ impl Alarms {
     }
 
     /// Who decides over the weights of a service. Of several that ring it is the first: what it shifts may well be
-    /// what makes the next one ring, and they would push the load to and fro.
+    /// what makes the next one ring, and they would push the load to and fro. One without weights only tells.
     pub fn decides(&self, service: &str) -> Option<(&str, &Watch)> {
         let of_it = self.iter().filter(|(_, watch)| watch.rule.service == service);
+        let of_it = of_it.filter(|(_, watch)| !watch.rule.weights.is_empty());
         of_it
             .filter(|(_, watch)| watch.bell.state() != State::Quiet)
             .min_by_key(|(name, watch)| (watch.bell.state(), watch.since.monotonic, *name))
@@ -168,8 +169,11 @@ impl Watch {
                     "rings: {self} in {over} of {of} periods of {period:?}, {last}; over after {hold:?} without one"
                 )
             }
-            Turn::Over => format!("is over after {for_seconds}s: the weights go back over {:?}", rule.ramp),
-            Turn::Quiet => "is quiet: the weights are the file's again".to_owned(),
+            Turn::Over => format!(
+                "is over after {for_seconds}s; its weights give way over {:?}",
+                rule.ramp
+            ),
+            Turn::Quiet => "is quiet again".to_owned(),
         };
         self.news(name, turn == Turn::Rings, &text)
     }

@@ -53,7 +53,11 @@ fn a_hybrid_service_shifts_its_new_connections_while_the_rack_has_too_many() {
         assert!(tally.by_backend.contains_key("rack"), "{tally:?}");
 
         let events = naru.tell(&["events"])?;
-        for what in ["rings: new_flows of web/rack above 100/s", "is over after", "is quiet"] {
+        for what in [
+            "rings: new_flows of web/rack above 100/s",
+            "is over after",
+            "is quiet again",
+        ] {
             assert_eq!(events.matches(what).count(), 1, "{what}: {events}");
         }
         assert!(naru.log().contains("rings: new_flows of web/rack"));

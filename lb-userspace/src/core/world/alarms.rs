@@ -29,7 +29,7 @@ impl World {
     /// Why an alarm that rings, or is on the way back, changes no weight.
     pub fn without_effect(&self, alarm: &str) -> Option<String> {
         let (_, watch) = self.alarms.iter().find(|(name, _)| *name == alarm)?;
-        if watch.bell.state() == State::Quiet {
+        if watch.bell.state() == State::Quiet || watch.rule.weights.is_empty() {
             return None;
         }
         let service = &watch.rule.service;
