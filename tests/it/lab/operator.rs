@@ -88,6 +88,21 @@ fn what_an_operator_said_holds_after_a_crash_until_the_file_changes() {
         assert_eq!(backend(&status, "web", "b1")?["state"], "up");
         assert!(status["warnings"].to_string().contains("it is damaged"), "{status}");
         assert!(naru.log().contains("overrides.json.damaged"));
+
+        // Nor does a folder that cannot be; what is said holds for now, and the answer tells.
+        naru.kill9()?;
+        naru.edit("[node]\n", "[node]\nstate_dir = \"/dev/null/naru\"\n")?;
+        naru.start()?;
+        let answer = naru.tell(&["drain", "web/b1"])?;
+        assert!(
+            answer.contains("web/b1 is draining") && answer.contains("will not hold after a restart"),
+            "{answer}"
+        );
+        assert!(
+            naru.status()?["warnings"]
+                .to_string()
+                .contains("cannot write /dev/null/naru/overrides.json")
+        );
         Ok(())
     });
 }
