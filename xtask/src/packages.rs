@@ -18,6 +18,7 @@ pub const LAB: &[Program] = &[
     program("ip", "iproute2"),
     program("ethtool", "ethtool"),
     program("bpftool", "bpftool"),
+    program("nft", "nftables"),
     program("nginx", "nginx"),
     program("curl", "curl"),
     program("openssl", "openssl"),

@@ -112,6 +112,36 @@ impl Namespace {
             .with_context(|| format!("write {} in {}", file.display(), self.role))
     }
 
+    /// Of what comes in, this share is lost by chance, in per cent; ARP and ND always pass.
+    pub fn lose(&self, percent: u32) -> Result<()> {
+        let rule = match percent {
+            0 => String::new(),
+            _ => format!("iif != lo numgen random mod 100 <= {} counter drop", percent - 1),
+        };
+        let chain = format!("chain incoming {{\ntype filter hook prerouting priority raw\n{rule}\n}}");
+        let rules = format!("table inet loss {{}}\ndelete table inet loss\ntable inet loss {{\n{chain}\n}}\n");
+        process::feed(self.command("nft").args(["-f", "-"]), &rules).with_context(|| format!("in {}", self.role))
+    }
+
+    /// How many were lost so far.
+    pub fn lost(&self) -> Result<u64> {
+        let listed = self.stdout("nft", &["list", "table", "inet", "loss"])?;
+        let count = listed
+            .split("counter packets ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next());
+        Ok(count.context("find the counter")?.parse()?)
+    }
+
+    /// Everything that comes in is lost, as if a cable were unplugged far away.
+    pub fn cut_off(&self) -> Result<()> {
+        self.lose(100)
+    }
+
+    pub fn join(&self) -> Result<()> {
+        self.lose(0)
+    }
+
     /// Checksums and segments are made by the sender, as a wire needs them: XDP sees whole packets only.
     pub fn no_offload(&self, interface: &str) -> Result<()> {
         process::stdout(self.command("ethtool").args(["-K", interface, "tx", "off"])).map(|_| ())
