@@ -83,6 +83,9 @@ enum Task {
     Bench {
         /// Only this measurement
         name: Option<String>,
+        /// How often each is repeated
+        #[arg(long, value_name = "N")]
+        runs: Option<u32>,
     },
     /// Write the JSON Schema of the configuration file
     Schema,
@@ -100,7 +103,7 @@ fn main() -> ExitCode {
         Task::Fuzz { seconds, keep } => fuzz::run(seconds, keep),
         Task::Lab { filter, repeat, long } => test::lab(filter.as_deref(), repeat, long),
         Task::Vm { series } => vm::run(&series),
-        Task::Bench { name } => bench::run(name.as_deref()),
+        Task::Bench { name, runs } => bench::run(name.as_deref(), runs),
         Task::Schema => schema::run(),
     };
     match done {

@@ -35,6 +35,8 @@ pub const BENCH: &[Program] = &[
     program("nginx", "nginx"),
     program("haproxy", "haproxy"),
     program("wrk", "wrk"),
+    program("/usr/lib/postgresql/15/bin/initdb", "postgresql-15"),
+    program("mariadbd", "mariadb-server"),
 ];
 
 /// Installs what is missing of `programs`; `why` completes "installing PACKAGES".

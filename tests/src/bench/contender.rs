@@ -151,8 +151,13 @@ fn haproxy(lab: &Lab, lb: &Namespace, service: &Service) -> Result<Process> {
         "global\n    maxconn 4096\ndefaults\n    mode tcp\n    balance roundrobin\n    timeout connect 5s\n    \
          timeout client 1m\n    timeout server 1m\nlisten bench\n    bind {listen}\n{servers}"
     );
+    haproxy_with(lab, lb, &text)
+}
+
+/// HAProxy by a configuration of its own.
+pub fn haproxy_with(lab: &Lab, lb: &Namespace, config: &str) -> Result<Process> {
     let file = lab.folder().join(format!("{}.haproxy", lb.role()));
-    fs::write(&file, text).context("write the HAProxy configuration")?;
+    fs::write(&file, config).context("write the HAProxy configuration")?;
     many_connections(lb)?;
     let log = fs::File::create(lab.folder().join(format!("{}-haproxy.log", lb.role())))?;
     Process::spawn(

@@ -1,11 +1,49 @@
 //! From samples to a table: medians, spreads, ratios between contenders of the same round.
 
+use std::time::Duration;
+
 /// What a contender reached in each round.
 pub struct Row {
     pub name: &'static str,
     pub samples: Vec<f64>,
     /// More columns, already written.
     pub more: Vec<String>,
+}
+
+/// How long something took, again and again.
+#[derive(Clone, Default)]
+pub struct Times(Vec<Duration>);
+
+impl Times {
+    pub fn add(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
+    /// The smallest that this share of them does not exceed.
+    fn quantile(&self, share: f64) -> Option<Duration> {
+        let mut sorted = self.0.clone();
+        sorted.sort();
+        let rank = (sorted.len() as f64 * share).ceil() as usize;
+        sorted.get(rank.max(1) - 1).copied()
+    }
+}
+
+/// A plain table in milliseconds: of each of `what`, half, 99 of a hundred, and the longest.
+pub fn times_table(what: &[&str], rows: &[(String, Vec<Times>)]) -> String {
+    let mut lines = vec![vec![String::new(), "runs".to_owned()]];
+    for what in what {
+        lines[0].extend([format!("{what}, ms: p50"), "p99".to_owned(), "max".to_owned()]);
+    }
+    for (name, times) in rows {
+        let runs = times.first().map_or(0, |times| times.0.len());
+        let mut line = vec![name.clone(), runs.to_string()];
+        for times in times {
+            let cells = [0.5, 0.99, 1.0].map(|share| times.quantile(share));
+            line.extend(cells.map(|time| time.map_or_else(String::new, |time| time.as_millis().to_string())));
+        }
+        lines.push(line);
+    }
+    align(&lines)
 }
 
 pub fn median(samples: &[f64]) -> f64 {
@@ -89,6 +127,15 @@ mod tests {
     fn median_is_the_middle_of_what_was_measured() {
         assert_eq!(median(&[9.0, 1.0, 5.0]), 5.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 100.0]), 3.0);
+    }
+
+    #[test]
+    fn a_share_of_the_times_does_not_exceed_its_quantile() {
+        let mut times = Times::default();
+        assert_eq!(times.quantile(0.5), None);
+        (1..=200).rev().for_each(|n| times.add(Duration::from_millis(n)));
+        let of = |share| times.quantile(share).unwrap().as_millis();
+        assert_eq!((of(0.0), of(0.5), of(0.99), of(1.0)), (1, 100, 198, 200));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 mod chain;
 mod conntrack;
 mod contender;
+mod detect;
+mod failover;
 mod figures;
 mod http;
 mod machine;
@@ -29,6 +31,10 @@ pub enum Bench {
     Open,
     /// Requests through wrk to nginx: keep-alive, and one connection for each request.
     Http,
+    /// How long clients are sent to a server that is gone.
+    Detect,
+    /// How long until writes reach a database that has become the primary.
+    Failover,
 }
 
 pub struct Options {
@@ -53,6 +59,8 @@ pub fn run(only: Option<Bench>, options: &Options) -> Result<()> {
             Bench::Dsr => udp::dsr(&lab, options),
             Bench::Open => opening::run(&lab, options),
             Bench::Http => http::run(&lab, options),
+            Bench::Detect => detect::run(&lab, options),
+            Bench::Failover => failover::run(options),
         };
         outcome.inspect_err(|_| lab.show_logs())?;
     }

@@ -5,6 +5,7 @@
 
 mod asker;
 mod bulk;
+mod caller;
 mod client;
 mod crowd;
 mod database;
@@ -39,6 +40,7 @@ use anyhow::{Context as _, Result};
 
 pub use asker::Asker;
 pub use bulk::{Bulk, BulkServer, Transfer};
+pub use caller::Caller;
 pub use client::{Connection, Load, Running, Tally, get};
 pub use crowd::Crowd;
 pub use flood::SynFlood;
