@@ -104,7 +104,7 @@ impl Daemon {
                 () = self.network.changed() => self.network_changed(),
                 text = self.file.changed() => self.file_changed(text).await,
                 () = at(deadline) => self.happened(Event::Tick),
-                (launch, observation) = self.crew.seen() => self.happened(Event::Observed { launch, observation }),
+                seen = self.crew.seen() => self.happened(Event::Observed(seen)),
                 signals = self.signs.seen() => self.doubt(&signals),
                 _ = sweep_timer.tick() => {
                     self.count();
@@ -161,7 +161,7 @@ impl Daemon {
                         self.learn(Event::Network(network));
                     }
                     () = at(deadline) => drop(self.learn(Event::Tick)),
-                    (launch, observation) = self.crew.seen() => drop(self.learn(Event::Observed { launch, observation })),
+                    seen = self.crew.seen() => drop(self.learn(Event::Observed(seen))),
                 }
             }
         };

@@ -56,11 +56,8 @@ pub enum Event {
     Recalled(Result<String, String>),
     /// What became of the last record that was to be written.
     Recorded(Result<(), String>),
-    /// What a check saw.
-    Observed {
-        launch: Launch,
-        observation: Observation,
-    },
+    /// What checks saw. Of very many backends very many may come up or go at once: what follows is concluded once.
+    Observed(Vec<(Launch, Observation)>),
     /// A sign that this backend may be in trouble.
     Doubt(BackendId),
     /// What became of the last plan; empty when all went well.
@@ -119,6 +116,12 @@ pub struct World {
     ports_exhausted: Rises<BackendId>,
     failures: Vec<Failure>,
     retry_at: Option<Instant>,
+    concluded_at: Option<Instant>,
+    /// To conclude and to act takes long where backends are very many, and checks must not wait for it all the time:
+    /// what they tell is concluded from after a rest of the same length.
+    rests_until: Option<Instant>,
+    /// When that is, once they have told something.
+    conclude_at: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -184,8 +187,16 @@ impl World {
                 self.keeping.recorded(outcome, now.monotonic);
                 return false;
             }
-            Event::Observed { launch, observation } => {
-                if !self.health.observed(launch.backend, launch.number, &observation, now) {
+            Event::Observed(seen) => {
+                let mut changed = false;
+                for (launch, observation) in seen {
+                    changed |= self.health.observed(launch.backend, launch.number, &observation, now);
+                }
+                if !changed {
+                    return false;
+                }
+                self.conclude_at = self.rests_until.filter(|until| now.monotonic < *until);
+                if self.conclude_at.is_some() {
                     return false;
                 }
             }
@@ -194,6 +205,11 @@ impl World {
                 return false;
             }
             Event::Failures(failures) => {
+                let took = self
+                    .concluded_at
+                    .take()
+                    .map(|then| now.monotonic.saturating_duration_since(then));
+                self.rests_until = took.map(|took| now.monotonic + took);
                 self.retry_at = (!failures.is_empty()).then(|| now.monotonic + RETRY);
                 self.failures = failures;
                 if !std::mem::replace(&mut self.acted, true) {
@@ -211,12 +227,14 @@ impl World {
                     let news = self.alarms.pass(now);
                     self.tell(news, now);
                 }
-                if !alarms && !is_due(self.selection.next_deadline()) {
+                if !alarms && !is_due(self.selection.next_deadline()) && !is_due(self.conclude_at) {
                     return is_due(self.retry_at);
                 }
             }
         }
         self.conclude(now);
+        self.conclude_at = None;
+        self.concluded_at = Some(now.monotonic);
         true
     }
 
@@ -228,6 +246,7 @@ impl World {
             self.keeping.next_deadline(),
             self.alarms.next_deadline(),
             self.selection.next_deadline(),
+            self.conclude_at,
         ];
         deadlines.into_iter().flatten().min()
     }

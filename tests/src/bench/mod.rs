@@ -3,6 +3,7 @@
 //! It judges nothing and keeps no figures. What they mean and what they do not: docs/benchmarks.md.
 
 mod chain;
+mod checks;
 mod conntrack;
 mod contender;
 mod detect;
@@ -35,6 +36,8 @@ pub enum Bench {
     Detect,
     /// How long until writes reach a database that has become the primary.
     Failover,
+    /// What ten thousand checks a second cost.
+    Checks,
 }
 
 pub struct Options {
@@ -61,6 +64,7 @@ pub fn run(only: Option<Bench>, options: &Options) -> Result<()> {
             Bench::Http => http::run(&lab, options),
             Bench::Detect => detect::run(&lab, options),
             Bench::Failover => failover::run(options),
+            Bench::Checks => checks::run(&lab, options),
         };
         outcome.inspect_err(|_| lab.show_logs())?;
     }

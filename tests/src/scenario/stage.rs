@@ -166,8 +166,7 @@ impl Stage {
             return Some((next, Event::Counted(self.counted(readable))));
         }
         if at.is_some() && answer == at {
-            let (launch, observation) = self.backends.take()?;
-            return Some((next, Event::Observed { launch, observation }));
+            return Some((next, Event::Observed(vec![self.backends.take()?])));
         }
         at.map(|at| (at, Event::Tick))
     }

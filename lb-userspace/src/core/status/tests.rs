@@ -65,7 +65,7 @@ fn world() -> World {
             phase: Phase::Connect,
             latency: Duration::from_millis(1),
         };
-        world.handle(Event::Observed { launch, observation }, now);
+        world.handle(Event::Observed(vec![(launch, observation)]), now);
     }
     world.handle(Event::FlowCounts(BTreeMap::from([(1, 3), (2, 997)])), now);
     world.handle(Event::Config(Err("naru.toml:1:1 broken".into())), now);

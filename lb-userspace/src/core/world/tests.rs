@@ -131,8 +131,51 @@ fn answer(world: &mut World, bits: u8, now: Moment) {
             phase: Phase::Connect,
             latency: Duration::from_millis(1),
         };
-        world.handle(Event::Observed { launch, observation }, now);
+        world.handle(Event::Observed(vec![(launch, observation)]), now);
     }
+}
+
+/// A second of conclusions is followed by a second for checks.
+#[test]
+fn what_checks_tell_meanwhile_is_concluded_from_after_a_rest() {
+    let start = Instant::now();
+    let at = |seconds| Moment {
+        monotonic: start + Duration::from_secs(seconds),
+        wall: SystemTime::UNIX_EPOCH,
+    };
+    let mut world = World::adopt(&KernelState::default(), at(0));
+    world.handle(Event::Network(network(u8::MAX)), at(0));
+    world.handle(Event::Config(Ok(parse("naru.toml", &file(&[3])).unwrap())), at(0));
+    world.handle(Event::Tick, at(1));
+    let up = Observation {
+        outcome: Outcome::Up(Facts::default()),
+        phase: Phase::Connect,
+        latency: Duration::from_millis(1),
+    };
+    let mut seen = world
+        .take_launches()
+        .into_iter()
+        .map(|launch| vec![(launch, up.clone())]);
+    let mut observed = || Event::Observed(seen.next().unwrap());
+    let ups = |world: &World| {
+        world
+            .conditions()
+            .values()
+            .filter(|condition| condition.state == State::Up)
+            .count()
+    };
+
+    assert!(world.handle(observed(), at(1)));
+    world.handle(Event::Failures(Vec::new()), at(2));
+    assert!(!world.handle(observed(), at(2)) && world.is_undecided());
+    assert_eq!(ups(&world), 1);
+    assert!(
+        world
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= at(3).monotonic)
+    );
+    assert!(world.handle(Event::Tick, at(3)) && !world.is_undecided());
+    assert_eq!(ups(&world), 2);
 }
 
 proptest! {

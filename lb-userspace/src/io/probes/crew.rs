@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use lb_common::abi::BackendId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tracing::warn;
 
 use super::{Deadlines, Prober};
@@ -26,6 +26,8 @@ struct Post {
     /// Waits for the next question.
     idle: Option<Prober>,
 }
+
+type Ended = Result<(Id, (Prober, Observation)), JoinError>;
 
 struct UnderWay {
     launch: Launch,
@@ -57,8 +59,10 @@ impl Crew {
             *post = Post::new(target);
         }
         let mut prober = post.idle.take().unwrap_or_else(|| Prober::new(target));
-        let deadlines = Deadlines::from_now(check.connect_timeout, check.timeout);
+        let (connect, whole) = (check.connect_timeout, check.timeout);
         let handle = self.tasks.spawn(async move {
+            // What it waits for its turn here is not the backend's fault.
+            let deadlines = Deadlines::from_now(connect, whole);
             let observation = prober.probe(deadlines).await;
             (prober, observation)
         });
@@ -75,33 +79,41 @@ impl Crew {
         }
     }
 
-    /// The next result. Cancel safe.
-    pub async fn seen(&mut self) -> (Launch, Observation) {
-        loop {
-            let finished = match self.tasks.join_next_with_id().await {
-                None => return std::future::pending().await,
-                Some(Ok((id, (prober, observation)))) => (id, Some(prober), observation),
-                Some(Err(error)) => {
-                    // Whoever panicked or was ended is not seen again; the judge waits for a result all the same.
-                    let what = format!("the check broke off: {error}");
-                    let outcome = Outcome::Failed(Failure::new(what));
-                    let observation = Observation {
-                        outcome,
-                        phase: Phase::Prepare,
-                        latency: std::time::Duration::ZERO,
-                    };
-                    (error.id(), None, observation)
-                }
+    /// All that have a result; at least one. Cancel safe.
+    pub async fn seen(&mut self) -> Vec<(Launch, Observation)> {
+        let mut seen = Vec::new();
+        while seen.is_empty() {
+            let Some(first) = self.tasks.join_next_with_id().await else {
+                return std::future::pending().await;
             };
-            let (id, prober, observation) = finished;
-            let Some(UnderWay { launch, .. }) = self.under_way.remove(&id) else {
-                continue;
-            };
-            if let (Some(post), Some(prober)) = (self.posts.get_mut(&launch.backend), prober) {
-                post.take_back(prober);
+            seen.extend(self.back(first));
+            while let Some(next) = self.tasks.try_join_next_with_id() {
+                seen.extend(self.back(next));
             }
-            return (launch, observation);
         }
+        seen
+    }
+
+    fn back(&mut self, ended: Ended) -> Option<(Launch, Observation)> {
+        let (id, prober, observation) = match ended {
+            Ok((id, (prober, observation))) => (id, Some(prober), observation),
+            Err(error) => {
+                // Whoever panicked or was ended is not seen again; the judge waits for a result all the same.
+                let what = format!("the check broke off: {error}");
+                let outcome = Outcome::Failed(Failure::new(what));
+                let observation = Observation {
+                    outcome,
+                    phase: Phase::Prepare,
+                    latency: std::time::Duration::ZERO,
+                };
+                (error.id(), None, observation)
+            }
+        };
+        let UnderWay { launch, .. } = self.under_way.remove(&id)?;
+        if let (Some(post), Some(prober)) = (self.posts.get_mut(&launch.backend), prober) {
+            post.take_back(prober);
+        }
+        Some((launch, observation))
     }
 }
 
@@ -153,9 +165,12 @@ mod tests {
         crew.begin(launch(1, 8), &here);
         crew.begin(launch(1, 9), &here);
         let mut seen = BTreeMap::new();
-        for _ in 0..3 {
-            let (launch, observation) = timeout(Duration::from_secs(5), crew.seen()).await.unwrap();
-            seen.insert(launch.number, observation);
+        while seen.len() < 3 {
+            let more = timeout(Duration::from_secs(5), crew.seen()).await.unwrap();
+            seen.extend(
+                more.into_iter()
+                    .map(|(launch, observation)| (launch.number, observation)),
+            );
         }
         assert!(matches!(seen[&8].outcome, Outcome::Up(_)) && matches!(seen[&9].outcome, Outcome::Up(_)));
         assert!(crew.posts[&1].idle.is_some() && crew.under_way.is_empty());
