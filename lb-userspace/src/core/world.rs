@@ -6,6 +6,7 @@ mod alarms;
 mod checks;
 mod conclude;
 mod overrides;
+mod pace;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use super::plan::Failure;
 use super::rises::Rises;
 use super::selection::Selection;
 pub use overrides::Unknown;
+use pace::Pace;
 use tables::Table;
 
 /// How soon an action that failed is tried again, when nothing else happens.
@@ -116,12 +118,7 @@ pub struct World {
     ports_exhausted: Rises<BackendId>,
     failures: Vec<Failure>,
     retry_at: Option<Instant>,
-    concluded_at: Option<Instant>,
-    /// To conclude and to act takes long where backends are very many, and checks must not wait for it all the time:
-    /// what they tell is concluded from after a rest of the same length.
-    rests_until: Option<Instant>,
-    /// When that is, once they have told something.
-    conclude_at: Option<Instant>,
+    pace: Pace,
 }
 
 #[derive(Clone, Debug)]
@@ -153,6 +150,9 @@ impl World {
     }
 
     fn take_in(&mut self, event: Event, now: Moment) -> bool {
+        if !matches!(event, Event::Failures(_)) {
+            self.pace.interrupted();
+        }
         match event {
             Event::Config(Ok(file)) => self.apply(file, now),
             Event::Config(Err(error)) => self.refused = Some(error),
@@ -192,11 +192,7 @@ impl World {
                 for (launch, observation) in seen {
                     changed |= self.health.observed(launch.backend, launch.number, &observation, now);
                 }
-                if !changed {
-                    return false;
-                }
-                self.conclude_at = self.rests_until.filter(|until| now.monotonic < *until);
-                if self.conclude_at.is_some() {
+                if !changed || self.pace.puts_off(now.monotonic) {
                     return false;
                 }
             }
@@ -205,11 +201,7 @@ impl World {
                 return false;
             }
             Event::Failures(failures) => {
-                let took = self
-                    .concluded_at
-                    .take()
-                    .map(|then| now.monotonic.saturating_duration_since(then));
-                self.rests_until = took.map(|took| now.monotonic + took);
+                self.pace.acted(now.monotonic);
                 self.retry_at = (!failures.is_empty()).then(|| now.monotonic + RETRY);
                 self.failures = failures;
                 if !std::mem::replace(&mut self.acted, true) {
@@ -227,14 +219,13 @@ impl World {
                     let news = self.alarms.pass(now);
                     self.tell(news, now);
                 }
-                if !alarms && !is_due(self.selection.next_deadline()) && !is_due(self.conclude_at) {
+                if !alarms && !is_due(self.selection.next_deadline()) && !is_due(self.pace.next_deadline()) {
                     return is_due(self.retry_at);
                 }
             }
         }
         self.conclude(now);
-        self.conclude_at = None;
-        self.concluded_at = Some(now.monotonic);
+        self.pace.concluded(now.monotonic);
         true
     }
 
@@ -246,7 +237,7 @@ impl World {
             self.keeping.next_deadline(),
             self.alarms.next_deadline(),
             self.selection.next_deadline(),
-            self.conclude_at,
+            self.pace.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -59,12 +59,14 @@ pub fn run(lab: &Lab, options: &Options) -> Result<()> {
         let (before, watched) = (cpu_time(process)?, Instant::now());
         // Nothing is waited for: time itself is what is measured.
         thread::sleep(Duration::from_secs(seconds));
-        let (spent, elapsed) = (cpu_time(process)? - before, watched.elapsed());
+        let (after, elapsed) = (cpu_time(process)?, watched.elapsed());
         let seen = doorman.seen();
+        let a_second = seen.values().map(Vec::len).sum::<usize>() as f64 / elapsed.as_secs_f64();
+        let share = |part: usize| 100.0 * (after[part] - before[part]).as_secs_f64() / elapsed.as_secs_f64();
         println!(
-            "  {:.0} checks a second, {:.0} % of a core",
-            seen.values().map(Vec::len).sum::<usize>() as f64 / elapsed.as_secs_f64(),
-            100.0 * spent.as_secs_f64() / elapsed.as_secs_f64()
+            "  {a_second:.0} checks a second, {:.0} % of a core; waited for one {:.0} % of the time",
+            share(0),
+            share(1)
         );
         ensure!(seen.len() == backends, "only {} backends were asked", seen.len());
         let mut gaps = Times::default();
@@ -109,11 +111,15 @@ fn all_up(naru: &Naru<'_>, backends: usize) -> Result<()> {
     Ok(())
 }
 
-/// On a CPU, for the process and in the kernel on its account.
-fn cpu_time(process: u32) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{process}/schedstat")).context("read schedstat")?;
-    let nanoseconds = stat.split_whitespace().next().context("read schedstat")?;
-    Ok(Duration::from_nanos(nanoseconds.parse()?))
+/// On a CPU, in the kernel as well, and waiting for one, so far.
+fn cpu_time(process: u32) -> Result<[Duration; 2]> {
+    let text = fs::read_to_string(format!("/proc/{process}/schedstat")).context("read schedstat")?;
+    let mut nanoseconds = text.split_whitespace().map(str::parse);
+    let mut next = || {
+        let value = nanoseconds.next().context("read schedstat")??;
+        Ok::<_, anyhow::Error>(Duration::from_nanos(value))
+    };
+    Ok([next()?, next()?])
 }
 
 type Seen = BTreeMap<IpAddr, Vec<Instant>>;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::Options;
 use super::chain::{Chain, LISTEN, server_address};
@@ -67,7 +67,9 @@ impl Watcher {
             Self::Naru => {
                 let naru = Naru::run(lab, &chain.lb, &naru_config(fault))?;
                 until(READY_WITHIN, || {
-                    Ok(anyhow::ensure!(naru.status()?["services"][0]["state"] == "up"))
+                    let status = naru.status()?;
+                    ensure!(status["services"][0]["state"] == "up", "not up: {status}");
+                    Ok(())
                 })?;
                 Ok(Running::Naru(naru))
             }

@@ -29,7 +29,7 @@ impl World {
 
     /// Whether a backend has not been judged yet: what we would do now, we might take back in a moment.
     pub fn is_undecided(&self) -> bool {
-        self.conclude_at.is_some() || self.health.is_undecided()
+        self.pace.next_deadline().is_some() || self.health.is_undecided()
     }
 
     /// The node hears hardly anybody, and takes that for its own fault.
