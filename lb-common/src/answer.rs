@@ -120,7 +120,7 @@ fn quote<F: Frame, A: Address, const BYTES: usize>(
     let quoted = A::HEADER + BYTES;
     turn_back(frame)?;
     frame.truncate(l3 + quoted)?;
-    push(frame, l3, A::HEADER + ICMP_HEADER)?;
+    frame.make_room(0, l3, A::HEADER + ICMP_HEADER)?;
     let length = ICMP_HEADER + quoted;
     A::write_header(frame, l3, (&key.destination, &key.source), A::ICMP, length)?;
     let icmp = l3 + A::HEADER;
@@ -155,19 +155,6 @@ fn turn_back<F: Frame>(frame: &mut F) -> Option<()> {
     while place < words.len() {
         ether.write((place + 3) % 6 * 2, words[place]);
         place += 1;
-    }
-    Some(())
-}
-
-/// Makes room of `bytes` at `l3`: what is before it moves to the front.
-#[inline(always)]
-fn push<F: Frame>(frame: &mut F, l3: usize, bytes: usize) -> Option<()> {
-    frame.grow_front(bytes)?;
-    let mut at = 0;
-    while at < l3 {
-        let word: u16 = frame.read(bytes + at)?;
-        frame.write(at, word)?;
-        at += 2;
     }
     Some(())
 }

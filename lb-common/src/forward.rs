@@ -106,14 +106,8 @@ pub fn address<F: Frame>(frame: &mut F, ether: Ether) -> Option<()> {
 #[inline(always)]
 fn encapsulate<F: Frame, A: Address>(frame: &mut F, packet: Packet, new: &Rewrite<A>) -> Option<()> {
     A::age(frame, packet.l3, packet.ttl)?;
-    frame.grow_front(A::HEADER)?;
-    // What is between the Ethernet addresses and the packet: tags and a type.
-    let mut at = ETHER_ADDRESSES;
-    while at < packet.l3 {
-        let word: u16 = frame.read(A::HEADER + at)?;
-        frame.write(at, word)?;
-        at += 2;
-    }
+    // Tags and a type move.
+    frame.make_room(ETHER_ADDRESSES, packet.l3, A::HEADER)?;
     let addresses = (&new.source, &new.destination);
     A::write_header(frame, packet.l3, addresses, A::ENCAPSULATED, packet.end - packet.l3)
 }

@@ -16,6 +16,19 @@ pub trait Frame {
     /// Puts `bytes` of anything before the first.
     fn grow_front(&mut self, bytes: usize) -> Option<()>;
 
+    /// Makes room of `bytes` at the offset `to`: what is between `from` and there moves to the front. Offsets are even.
+    #[inline(always)]
+    fn make_room(&mut self, from: usize, to: usize, bytes: usize) -> Option<()> {
+        self.grow_front(bytes)?;
+        let mut at = from;
+        while at < to {
+            let word: u16 = self.read(bytes + at)?;
+            self.write(at, word)?;
+            at += 2;
+        }
+        Some(())
+    }
+
     /// None where the frame ends before `at + size_of::<T>()`.
     #[inline(always)]
     fn read<T: Field>(&self, at: usize) -> Option<T> {

@@ -4,7 +4,7 @@ use super::{Envelope, Fragment, MAX_L4, Parsed, transport};
 use crate::abi::{TCP, UDP};
 use crate::family::Address;
 use crate::flow_table::Loop;
-use crate::frame::Frame;
+use crate::frame::{Frame, Window};
 use crate::verdict::Reason;
 use crate::wire::{Be16, Be32, Ip};
 
@@ -71,7 +71,19 @@ fn fixed<F: Frame>(frame: &F, l3: usize) -> Result<Envelope<Ip>, Reason> {
     if header.read::<u8>(0) >> 4 != 6 || !frame.holds(end) {
         return Err(Reason::Malformed);
     }
-    Ok(Envelope {
+    Ok(envelope(&header, l3, end))
+}
+
+/// The header of a packet that an ICMP error quotes, of which the end may be missing.
+#[inline(always)]
+pub fn ipv6_quoted<F: Frame>(frame: &F, l3: usize) -> Option<Envelope<Ip>> {
+    let header = frame.window::<HEADER>(l3)?;
+    (header.read::<u8>(0) >> 4 == 6).then(|| envelope(&header, l3, l3 + HEADER))
+}
+
+#[inline(always)]
+fn envelope(header: &Window<'_, HEADER>, l3: usize, end: usize) -> Envelope<Ip> {
+    Envelope {
         source: header.read(Ip::SOURCE),
         destination: header.read(Ip::DESTINATION),
         protocol: header.read(NEXT_HEADER),
@@ -80,21 +92,5 @@ fn fixed<F: Frame>(frame: &F, l3: usize) -> Result<Envelope<Ip>, Reason> {
         l3,
         l4: l3 + HEADER,
         end,
-    })
-}
-
-/// The header of a packet that an ICMP error quotes, of which the end may be missing.
-#[inline(always)]
-pub fn ipv6_quoted<F: Frame>(frame: &F, l3: usize) -> Option<Envelope<Ip>> {
-    let header = frame.window::<HEADER>(l3)?;
-    (header.read::<u8>(0) >> 4 == 6).then(|| Envelope {
-        source: header.read(Ip::SOURCE),
-        destination: header.read(Ip::DESTINATION),
-        protocol: header.read(NEXT_HEADER),
-        ttl: header.read(Ip::TTL),
-        fragment: Fragment::default(),
-        l3,
-        l4: l3 + HEADER,
-        end: l3 + HEADER,
-    })
+    }
 }
