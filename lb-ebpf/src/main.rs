@@ -22,7 +22,9 @@ use lb_common::wire::{Be32, Ip};
 use packet::Packet;
 use tables::Maps;
 
+// Inlined: every packet would pay for the call.
 #[xdp(frags)]
+#[inline(always)]
 pub fn naru(ctx: XdpContext) -> u32 {
     act(&ctx, decide::first(&mut Packet::new(&ctx), &Maps))
 }
