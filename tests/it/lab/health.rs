@@ -117,7 +117,7 @@ fn a_silent_host_gets_no_new_connection() {
     });
 }
 
-const SELDOM: &str = "check = \"seldom\"\n[check.seldom]\ntype = \"tcp\"\nevery = \"30s\"\n";
+const SELDOM: &str = "check = \"seldom\"\n[check.seldom]\ntype = \"tcp\"\nevery = \"15s\"\n";
 
 /// A SYN that is refused, and one that is repeated after a second.
 #[test]
@@ -138,12 +138,12 @@ fn packets_bring_the_next_check_at_once() {
             .start(&net.client, LISTEN)?;
         let stopped = SystemTime::now();
         drop(servers.pop());
-        tell("refused, until it was down", &mut [took(&naru, "b3", "down", stopped)?]);
+        let took_refused = took(&naru, "b3", "down", stopped)?;
         let cut = SystemTime::now();
         net.backends[1].ip("link set eth0 down")?;
-        let took = took(&naru, "b2", "down", cut)?;
-        eprintln!("silent, until it was down: {took:?}");
-        assert!(took < BOUND * 2, "{took:?}");
+        let took_silent = took(&naru, "b2", "down", cut)?;
+        eprintln!("until it was down: refused {took_refused:?}, silent {took_silent:?}");
+        assert!(took_refused.max(took_silent) < BOUND * 2);
         load.stop();
         Ok(())
     });

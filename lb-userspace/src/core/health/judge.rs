@@ -17,7 +17,8 @@ use crate::core::world::Moment;
 
 /// From one check of a burst to the next.
 const BURST: Duration = Duration::from_millis(30);
-/// How soon after a check signs of trouble bring another.
+/// How soon after a check signs of trouble bring another, at the soonest; of one that is seldom made, a tenth of its
+/// interval: whoever sends packets may have it made ten times as often, and no more.
 const DOUBTED_EVERY: Duration = Duration::from_millis(100);
 /// At least, where a server that is down refuses whoever asks.
 const DENIED_EVERY: Duration = Duration::from_secs(5);
@@ -205,7 +206,8 @@ impl Judge {
 
     /// Packets tell that it may be in trouble: it is asked at once, unless it has just been.
     pub fn doubt(&mut self, now: Instant) {
-        if self.is_alive() && self.last_began.is_none_or(|last| now >= last + DOUBTED_EVERY) {
+        let soonest = DOUBTED_EVERY.max(self.every / 10);
+        if self.is_alive() && self.last_began.is_none_or(|last| now >= last + soonest) {
             self.hasten(now);
         }
     }
