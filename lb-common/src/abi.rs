@@ -243,6 +243,9 @@ pub const fn slot_of(hash: u64, count: u64) -> u64 {
     ((hash >> 32) * count) >> 32
 }
 
+/// One for each `ports::endpoint`.
+pub const MAX_PORT_TURNS: u32 = 1 << 16;
+
 /// The ring of `signs::Signal`: a page, a few hundred of them.
 pub const SIGNS_BYTES: u32 = 4096;
 

@@ -29,9 +29,9 @@ pub trait Tables: Flows<Be32> + Flows<Ip> + Loop {
     /// Counts the new flows of a service, for those that take turns.
     fn turn(&self, service: ServiceId) -> u64;
     fn backend(&self, id: BackendId) -> Option<&Backend>;
-    /// Counts the searches for a source port towards this backend.
-    fn port_turn(&self, id: BackendId) -> u64;
-    /// When the last of them failed, in ticks.
+    /// Counts the searches for a source port, by `ports::endpoint`.
+    fn port_turn(&self, endpoint: u16) -> u64;
+    /// When the last of them towards this backend failed, in ticks.
     fn exhausted_at(&self, id: BackendId) -> u32;
     fn note_exhausted(&self, id: BackendId, now: u32);
     /// When a sign of this backend was last told, in ticks.

@@ -67,13 +67,14 @@ pub fn follow<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, 
 /// A client's SYN on a flow of its own: after the end of that flow, or again because nobody answered and the backend
 /// takes no new flows any more.
 ///
-/// A flow that was reset goes on, from its beginning. A backend that still remembers an older connection of the port
-/// answers a SYN by what makes the client send a RST and then the SYN again; on another port that might happen anew.
+/// A flow that was reset before it was established goes on from its beginning. A backend that still remembers an older
+/// connection of the port answers a SYN by what makes the client send a RST and then the SYN again; on another port that
+/// might happen anew.
 #[inline(always)]
 fn begins_anew<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>) -> bool {
     let backend = flow.word.backend();
     let left = || tables.backend(backend).is_none_or(|backend| backend.weight == 0);
-    if flow.word.is(State::Closing) && flow.word.has(RESET) && !left() {
+    if flow.word.was_reset_early() && !left() {
         move_both(tables, flow, Word::reopened);
         return false;
     }

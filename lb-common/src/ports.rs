@@ -34,7 +34,7 @@ pub fn claim_port<A: Address, T: Tables + Flows<A>>(
     opening: &mut Opening<A>,
     backend: &Backend,
 ) -> Result<Claim, Reason> {
-    let turn = tables.port_turn(opening.backend) as u32;
+    let turn = tables.port_turn(endpoint(&opening.reply)) as u32;
     let start = opening.hash as u32;
     let reply = &mut opening.reply;
     let pool = Pool::of(backend);
@@ -74,6 +74,13 @@ pub fn claim_port<A: Address, T: Tables + Flows<A>>(
         }
     }
     outcome
+}
+
+/// Whose ports are taken in turn: where the flow's packets go, whatever service sends them there. `reply` is from there to
+/// nobody yet. Those that share a number take turns together.
+#[inline(always)]
+pub fn endpoint<A: Address>(reply: &FlowKey<A>) -> u16 {
+    reply.hash() as u16
 }
 
 /// One of the pool's addresses.

@@ -8,9 +8,9 @@ use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
-    Backend, BackendId, FLOW_FLAGS, FragmentKey, Listen, MAX_BACKENDS, MAX_FRAGMENTED, MAX_LISTENS, MAX_ROUTES,
-    MAX_SERVICES, MAX_SLOT_CELLS, Ports, Route, SIGNS_BYTES, SLOT_COUNT_CELL, SLOT_FLAGS, Service, ServiceId,
-    slot_cell, slot_in,
+    Backend, BackendId, FLOW_FLAGS, FragmentKey, Listen, MAX_BACKENDS, MAX_FRAGMENTED, MAX_LISTENS, MAX_PORT_TURNS,
+    MAX_ROUTES, MAX_SERVICES, MAX_SLOT_CELLS, Ports, Route, SIGNS_BYTES, SLOT_COUNT_CELL, SLOT_FLAGS, Service,
+    ServiceId, slot_cell, slot_in,
 };
 use lb_common::decide::Tables;
 use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Loop, TICK_SHIFT};
@@ -41,12 +41,12 @@ static FLOWS6: Array<FlowEntry<Ip>, 1024, { FLOW_FLAGS as usize }> = Array::new(
 /// See `Loop::forget`.
 #[btf_map]
 static FORGOTTEN: PerCpuArray<u64, 1> = PerCpuArray::new();
-/// In ticks, by `BackendId`.
+/// In ticks.
 #[btf_map]
-static EXHAUSTED: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
-/// When a sign was last told, in ticks, by `BackendId`.
+static EXHAUSTED: Ticks = Array::new();
+/// When a sign was last told, in ticks.
 #[btf_map]
-static SIGNED: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
+static SIGNED: Ticks = Array::new();
 #[btf_map]
 static SIGNS: RingBuf<Signal, { SIGNS_BYTES as usize }> = RingBuf::new();
 #[btf_map]
@@ -56,9 +56,9 @@ static OPENING6: PerCpuArray<Opening<Ip>, 1> = PerCpuArray::new();
 /// By `BackendId`; the daemon, which ends flows too, shares the memory.
 #[btf_map]
 static ACTIVE: Array<u64, { MAX_BACKENDS as usize }, { FLOW_FLAGS as usize }> = Array::new();
-/// By `BackendId`.
+/// By `ports::endpoint`.
 #[btf_map]
-static PORT_TURNS: Array<u64, { MAX_BACKENDS as usize }> = Array::new();
+static PORT_TURNS: Array<u64, { MAX_PORT_TURNS as usize }> = Array::new();
 /// By `ServiceId`.
 #[btf_map]
 static TURNS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
@@ -73,6 +73,22 @@ static STAGES: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();
 static FLOW_MASK: u32 = 1023;
 
 pub struct Maps;
+
+/// By `BackendId`.
+type Ticks = Array<u32, { MAX_BACKENDS as usize }>;
+
+#[inline(always)]
+fn tick(ticks: &Ticks, id: BackendId) -> u32 {
+    ticks.get(u32::from(id)).copied().unwrap_or_default()
+}
+
+#[inline(always)]
+fn note(ticks: &Ticks, id: BackendId, now: u32) {
+    if let Some(tick) = ticks.get_ptr_mut(u32::from(id)) {
+        // SAFETY: a u32 of its own; of several CPUs that write it, any one is right.
+        unsafe { tick.write_volatile(now) };
+    }
+}
 
 /// Comes back only where the stage is missing.
 #[inline(always)]
@@ -213,15 +229,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn signed_at(&self, id: BackendId) -> u32 {
-        SIGNED.get(u32::from(id)).copied().unwrap_or_default()
+        tick(&SIGNED, id)
     }
 
     #[inline(always)]
     fn signal(&self, signal: Signal, now: u32) {
-        if let Some(tick) = SIGNED.get_ptr_mut(u32::from(signal.backend())) {
-            // SAFETY: a u32 of its own; of several CPUs that write it, any one is right.
-            unsafe { tick.write_volatile(now) };
-        }
+        note(&SIGNED, signal.backend(), now);
         // Where nobody reads them, the next checks will find out as well.
         let _full = SIGNS.output(signal, 0);
     }
@@ -252,21 +265,18 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn port_turn(&self, id: BackendId) -> u64 {
-        PORT_TURNS.get_ptr_mut(u32::from(id)).map_or(0, count_up)
+    fn port_turn(&self, endpoint: u16) -> u64 {
+        PORT_TURNS.get_ptr_mut(u32::from(endpoint)).map_or(0, count_up)
     }
 
     #[inline(always)]
     fn exhausted_at(&self, id: BackendId) -> u32 {
-        EXHAUSTED.get(u32::from(id)).copied().unwrap_or_default()
+        tick(&EXHAUSTED, id)
     }
 
     #[inline(always)]
     fn note_exhausted(&self, id: BackendId, now: u32) {
-        if let Some(tick) = EXHAUSTED.get_ptr_mut(u32::from(id)) {
-            // SAFETY: a u32 of its own; of several CPUs that write it, any one is right.
-            unsafe { tick.write_volatile(now) };
-        }
+        note(&EXHAUSTED, id, now);
     }
 
     #[inline(always)]

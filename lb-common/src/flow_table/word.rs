@@ -23,6 +23,8 @@ pub const FIN_SEEN: u8 = 2;
 pub const ANSWERED: u8 = 4;
 /// Closing because of a RST, which anybody could have sent.
 pub const RESET: u8 = 8;
+/// It was half-open when the RST came.
+const EARLY: u8 = 32;
 /// A RST came whose number was not to be believed.
 pub const DOUBTED: u8 = 16;
 
@@ -137,7 +139,8 @@ impl Word {
         if self.is(State::Closing) || self.is(State::Severed) {
             self
         } else {
-            self.with_mark(RESET).with_state(State::Closing)
+            let early = if self.is(State::HalfOpen) { EARLY } else { 0 };
+            self.with_mark(RESET | early).with_state(State::Closing)
         }
     }
 
@@ -145,17 +148,23 @@ impl Word {
     #[inline(always)]
     pub const fn revived(self) -> Self {
         if self.is(State::Closing) && self.has(RESET) {
-            self.without_mark(RESET).with_state(State::HalfOpen)
+            self.without_mark(RESET | EARLY).with_state(State::HalfOpen)
         } else {
             self
         }
     }
 
-    /// After a RST its client begins again.
+    /// A RST came before it was established, which has not ended otherwise since.
+    #[inline(always)]
+    pub const fn was_reset_early(self) -> bool {
+        self.is(State::Closing) && self.has(RESET) && self.has(EARLY)
+    }
+
+    /// Its client tries again.
     #[inline(always)]
     pub const fn reopened(self) -> Self {
-        if self.is(State::Closing) && self.has(RESET) {
-            self.without_mark(FIN_SEEN | ANSWERED | RESET | DOUBTED)
+        if self.was_reset_early() {
+            self.without_mark(FIN_SEEN | ANSWERED | RESET | EARLY | DOUBTED)
                 .with_state(State::HalfOpen)
         } else {
             self
@@ -168,7 +177,7 @@ impl Word {
         if self.is(State::Severed) {
             self
         } else {
-            self.without_mark(RESET).with_state(State::Closing)
+            self.without_mark(RESET | EARLY).with_state(State::Closing)
         }
     }
 

@@ -106,6 +106,6 @@ fn tcp_and_udp_of_one_tuple_are_two_flows(net: &mut Net) {
         Protocol::Tcp => Protocol::Udp,
         _ => Protocol::Tcp,
     };
-    net.reaches(&net.first().with(|p| p.protocol = other), 2001);
+    net.reaches(&net.first().with(|p| p.protocol = other), 2000);
     assert_eq!(net.states().len(), 2);
 }

@@ -10,7 +10,7 @@ cases! {
         a_tcp_flow_opens_lives_and_closes,
         a_udp_flow_is_established_by_its_answer,
         a_reset_that_its_receiver_believes_ends_a_flow,
-        a_client_that_was_reset_comes_again_by_the_same_port,
+        a_client_that_was_reset_early_comes_again_by_the_same_port,
         a_reset_with_a_number_from_nowhere_does_not,
         a_doubted_reset_shortens_the_time_of_an_idle_flow,
         a_reset_that_nobody_believed_does_not_end_a_flow,
@@ -107,7 +107,7 @@ fn a_reset_that_its_receiver_believes_ends_a_flow(net: &mut Net) {
 }
 
 /// Unless its backend takes no new flows any more.
-fn a_client_that_was_reset_comes_again_by_the_same_port(net: &mut Net) {
+fn a_client_that_was_reset_early_comes_again_by_the_same_port(net: &mut Net) {
     net.reaches(&net.first(), 2000);
     // As from a backend that remembers an older connection: an acknowledgment, which the client does not believe.
     net.returns(&net.answer(2000).flags(ACK), CLIENT, CLIENT_MAC);
@@ -120,7 +120,10 @@ fn a_client_that_was_reset_comes_again_by_the_same_port(net: &mut Net) {
     net.returns(&net.answer(2000), CLIENT, CLIENT_MAC);
     net.reaches(&net.first().flags(ACK), 2000);
     assert_eq!(net.states(), [ESTABLISHED]);
+    // What has been a connection begins anew.
     net.send(&net.answer(2000).flags(RST).build());
+    net.reaches(&net.first(), 2001);
+    net.send(&net.first().flags(RST).build());
     net.replace_backend(BACKEND, SECOND_BACKEND);
     net.send(&net.first().build());
     assert_eq!(net.shares(), [(SECOND_BACKEND, 1)].into());

@@ -24,7 +24,7 @@ pub struct Model {
     pub(super) signs: RefCell<Vec<Signal>>,
     active: RefCell<BTreeMap<BackendId, i64>>,
     turns: RefCell<BTreeMap<ServiceId, u64>>,
-    pub(super) port_turns: RefCell<BTreeMap<BackendId, u64>>,
+    pub(super) port_turns: RefCell<BTreeMap<u16, u64>>,
     fragments: RefCell<BTreeMap<FragmentKey, Ports>>,
     /// Not set: later stages are not loaded.
     pub stages: Cell<bool>,
@@ -211,8 +211,8 @@ impl Tables for Model {
         count_up(&self.turns, service)
     }
 
-    fn port_turn(&self, id: BackendId) -> u64 {
-        count_up(&self.port_turns, id)
+    fn port_turn(&self, endpoint: u16) -> u64 {
+        count_up(&self.port_turns, endpoint)
     }
 
     fn active_flows(&self, id: BackendId) -> u64 {

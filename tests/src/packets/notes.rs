@@ -1,9 +1,15 @@
 //! What the program notes of backends in maps of its own, which the daemon never sees: kept the same on both sides.
 
+use std::net::IpAddr;
+
 use anyhow::{Context as _, Result, bail};
 use aya::Pod;
 use aya::maps::{Array, Map, MapData, MapInfo};
-use lb_common::abi::{BackendId, SNAT_PORTS_HIGH, SNAT_PORTS_LOW};
+use lb_common::abi::{Backend, BackendId, SNAT_PORTS_HIGH, SNAT_PORTS_LOW, TCP, UDP};
+use lb_common::family::Address;
+use lb_common::flow_table::FlowKey;
+use lb_common::ports::endpoint;
+use lb_common::wire::{Be32, Ip};
 use lb_userspace::io::bpf::Kernel;
 
 use super::model::Model;
@@ -23,10 +29,10 @@ impl Notes {
         })
     }
 
-    pub(super) fn next_port(
+    pub(super) fn next_port<'b>(
         &mut self,
         model: &Model,
-        backends: impl Iterator<Item = BackendId>,
+        backends: impl Iterator<Item = &'b Backend>,
         port: u16,
     ) -> Result<()> {
         let above = |first: u16| u64::from(port - first);
@@ -36,9 +42,12 @@ impl Notes {
             u64::from(SNAT_PORTS_LOW.1 - SNAT_PORTS_LOW.0) + 1 + above(SNAT_PORTS_HIGH.0)
         };
         let before = number.wrapping_sub(1);
-        for id in backends {
-            self.port_turns.set(u32::from(id), before, 0)?;
-            model.port_turns.borrow_mut().insert(id, before);
+        for backend in backends {
+            for protocol in [TCP, UDP] {
+                let endpoint = endpoint_of(backend, protocol);
+                self.port_turns.set(u32::from(endpoint), before, 0)?;
+                model.port_turns.borrow_mut().insert(endpoint, before);
+            }
         }
         Ok(())
     }
@@ -65,6 +74,22 @@ impl Notes {
             }
         }
         Ok(())
+    }
+}
+
+fn endpoint_of(backend: &Backend, protocol: u8) -> u16 {
+    match backend.address.into() {
+        IpAddr::V4(_) => endpoint(&reply::<Be32>(backend, protocol)),
+        IpAddr::V6(_) => endpoint(&reply::<Ip>(backend, protocol)),
+    }
+}
+
+fn reply<A: Address>(backend: &Backend, protocol: u8) -> FlowKey<A> {
+    FlowKey {
+        source: A::from_ip(&backend.address),
+        source_port: backend.port,
+        protocol,
+        ..FlowKey::default()
     }
 }
 

@@ -117,8 +117,7 @@ impl Runner {
 
     /// The next flow of a backend tries this port first, where it has one address.
     pub fn next_port(&mut self, port: u16) -> Result<()> {
-        let backends = self.state.backends.keys().copied();
-        self.notes.next_port(&self.model, backends, port)
+        self.notes.next_port(&self.model, self.state.backends.values(), port)
     }
 
     /// `to` takes all slots of `from`, and its weight.

@@ -116,6 +116,11 @@ fn reset() -> World {
     after(established(), &[(KEY, RST)])
 }
 
+/// The backend's answer was none that the client believes.
+fn refused() -> World {
+    after(half_open(), &[(BACK, ACK), (KEY, RST)])
+}
+
 fn over() -> World {
     after(established(), &[(KEY, FIN | ACK), (BACK, FIN | ACK)]).later()
 }
@@ -287,18 +292,18 @@ fn a_flow_that_begins_anew_has_nothing_of_the_old_one() {
 }
 
 #[test]
-fn a_client_that_was_reset_goes_on_where_it_was() {
+fn a_client_that_was_reset_early_goes_on_where_it_was() {
     let again = || packet(KEY, SYN);
     let ends = ["sent, sent; 2 half-open/half-open"];
-    check(AllSchedules, &reset(), &[again(), again()], &ends);
+    check(AllSchedules, &refused(), &[again(), again()], &ends);
     let ends = ["sent, sent; 2 half-open/half-open answered"];
-    check(AllSchedules, &reset(), &[again(), packet(BACK, ACK)], &ends);
+    check(AllSchedules, &refused(), &[again(), packet(BACK, ACK)], &ends);
     let ways = [
         "sent, sent; 2 closing rst/closing rst",
         "sent, sent; 2 closing rst/half-open",
         "sent, sent; 2 half-open/half-open",
     ];
-    check(AllSchedules, &reset(), &[again(), packet(BACK, RST)], &ways);
+    check(AllSchedules, &refused(), &[again(), packet(BACK, RST)], &ways);
     let ways = [
         "sent, 0 severed; 2 half-open/half-open",
         "sent, 1 severed; 2 half-open/half-open",
@@ -307,13 +312,13 @@ fn a_client_that_was_reset_goes_on_where_it_was() {
         "sent, 1 severed; 2 severed/severed",
         "sent, 1 severed; 2 severed/severed answered rst",
     ];
-    check(AllSchedules, &reset(), &[again(), severs()], &ways);
+    check(AllSchedules, &refused(), &[again(), severs()], &ways);
     // When its port was about to be given up.
     let ways = [
         "flow_race, sent; 3 half-open/half-open",
         "sent, sent; 2 half-open/half-open, 3 half-open/half-open",
     ];
-    check(AllSchedules, &reset().later(), &[again(), packet(RIVAL, SYN)], &ways);
+    check(AllSchedules, &refused().later(), &[again(), packet(RIVAL, SYN)], &ways);
     let ways = [
         "flow_race, 1 freed; ",
         "sent, 0 freed; 2 half-open/half-open",
@@ -321,7 +326,7 @@ fn a_client_that_was_reset_goes_on_where_it_was() {
         "sent, 1 freed; ",
         "sent, 1 freed; 2 half-open/half-open",
     ];
-    check(AllSchedules, &reset().later(), &[again(), sweep()], &ways);
+    check(AllSchedules, &refused().later(), &[again(), sweep()], &ways);
 }
 
 #[test]

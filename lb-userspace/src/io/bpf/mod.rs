@@ -21,8 +21,8 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{Program, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{
-    Backend, BackendId, ENTRIES_PER_FLOW, Listen, MAX_BACKENDS, MAX_LISTENS, MAX_ROUTES, MAX_SERVICES, Route, Service,
-    ServiceId, Traffic,
+    Backend, BackendId, ENTRIES_PER_FLOW, Listen, MAX_BACKENDS, MAX_LISTENS, MAX_PORT_TURNS, MAX_ROUTES, MAX_SERVICES,
+    Route, Service, ServiceId, Traffic,
 };
 use lb_common::flow_table::FlowEntry;
 use lb_common::verdict::{MAX_REASONS, Reason};
@@ -309,5 +309,5 @@ const SHAPES: &[Shape] = &[
     Shape::of::<u32, u64>("VERDICTS", Some(MAX_REASONS)),
     Shape::of::<u32, Traffic>("TRAFFIC", Some(MAX_BACKENDS)),
     Shape::of::<u32, u64>("ACTIVE", Some(MAX_BACKENDS)),
-    Shape::of::<u32, u64>("PORT_TURNS", Some(MAX_BACKENDS)),
+    Shape::of::<u32, u64>("PORT_TURNS", Some(MAX_PORT_TURNS)),
 ];

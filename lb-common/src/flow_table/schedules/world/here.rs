@@ -175,7 +175,7 @@ impl Tables for Here<'_> {
         self.world.backends[moved as usize].get(usize::from(id) - 1)
     }
 
-    fn port_turn(&self, _: BackendId) -> u64 {
+    fn port_turn(&self, _: u16) -> u64 {
         (self.port - SNAT_PORTS_LOW.0).into()
     }
 
