@@ -110,8 +110,9 @@ fn flows_survive_new_hardware_addresses() {
             .try_for_each(|host| host.sysctl("net/ipv4/conf/eth0/arp_notify", "1"))?;
 
         let transfers = Transfers::start(&net.client, LISTEN, 50)?;
-        let mut flow = UdpFlow::open(&net.client, LISTEN)?.patience(Duration::from_millis(50))?;
+        let mut flow = UdpFlow::open(&net.client, LISTEN)?;
         flow.ask()?;
+        let mut flow = flow.patience(Duration::from_millis(50))?;
         for (host, address) in hosts.iter().zip(["02:00:00:00:be:ef", "02:00:00:00:c1:1e"]) {
             host.ip(&format!("link set eth0 address {address}"))?;
             until(SOON, || flow.ask()).with_context(|| format!("after the change of {}", host.role()))?;

@@ -111,8 +111,9 @@ fn ipv6_flows_survive_new_hardware_addresses() {
             .try_for_each(|host| host.sysctl("net/ipv6/conf/eth0/ndisc_notify", "1"))?;
 
         let transfers = Transfers::start(&net.client, LISTEN6, 20)?;
-        let mut flow = UdpFlow::open(&net.client, LISTEN6)?.patience(Duration::from_millis(50))?;
+        let mut flow = UdpFlow::open(&net.client, LISTEN6)?;
         flow.ask()?;
+        let mut flow = flow.patience(Duration::from_millis(50))?;
         for (host, address) in hosts.iter().zip(["02:00:00:00:be:ef", "02:00:00:00:c1:1e"]) {
             host.ip(&format!("link set eth0 address {address}"))?;
             until(SOON, || flow.ask()).with_context(|| format!("after the change of {}", host.role()))?;

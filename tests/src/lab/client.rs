@@ -14,7 +14,8 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use super::Namespace;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+/// TCP waits twice as long after each loss: what was lost again and again in a flood goes on seconds after that.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The head of an answer.
 pub struct Head {
