@@ -180,13 +180,19 @@ impl Selection {
         if parts.is_empty() {
             return;
         }
-        // All of them in the same small coin.
+        let ready = candidates.iter().filter(|candidate| candidate.is_ready());
+        let part_of = |id| parts.get(&id).copied().unwrap_or(STEPS);
+        let in_small_coin = |one: &Candidate<'_>| (one.id, u32::from(one.condition.share) * u32::from(part_of(one.id)));
+        let shares: BTreeMap<BackendId, u32> = ready.map(in_small_coin).collect();
+        // Great shares do not fit as they are: all of them in a coin so much larger.
+        let coin = shares.values().max().map_or(1, |most| most.div_ceil(u16::MAX.into()));
         for candidate in candidates.iter_mut().filter(|candidate| candidate.is_ready()) {
-            let part = parts.get(&candidate.id).copied().unwrap_or(STEPS);
+            let part = part_of(candidate.id);
             let condition = &mut *candidate.condition;
-            condition.share = condition.effective_weight * part;
+            condition.share = narrow(shares[&candidate.id] / coin);
             if part < STEPS {
-                condition.effective_weight = (condition.share / STEPS).max(1);
+                condition.effective_weight =
+                    narrow(u32::from(condition.effective_weight) * u32::from(part) / u32::from(STEPS));
                 condition.add_reason(&format!("slow start, {} %", 100 * part / STEPS));
             }
         }
@@ -224,6 +230,11 @@ fn spare_backups(candidates: &mut [Candidate<'_>]) {
     {
         candidate.stand_by("backup, others are up");
     }
+}
+
+/// More than nothing stays so.
+fn narrow(part: u32) -> u16 {
+    u16::try_from(part.max(1)).unwrap_or(u16::MAX)
 }
 
 fn ids(candidates: &[Candidate<'_>], of: impl Fn(&Candidate<'_>) -> bool) -> BTreeSet<BackendId> {

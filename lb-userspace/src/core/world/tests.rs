@@ -16,7 +16,7 @@ use crate::core::plan::carry_out;
 /// What happens to a daemon; small numbers, so that things meet.
 #[derive(Clone, Debug)]
 enum Step {
-    /// The backends of each service, as bits.
+    /// Each service as bits: its backends, and whether it is `HEAVY`.
     File(Vec<u8>),
     /// Known neighbours, as bits.
     Neighbours(u8),
@@ -31,14 +31,17 @@ enum Step {
     Restart,
 }
 
+/// With great weights, and slow for those that come back.
+const HEAVY: u8 = 16;
+
 fn step() -> impl Strategy<Value = (Step, Vec<bool>)> {
     let step = prop_oneof![
-        3 => proptest::collection::vec(0..16u8, 0..3).prop_map(Step::File),
+        3 => proptest::collection::vec(prop_oneof![0..2 * HEAVY, Just(HEAVY | 15)], 0..3).prop_map(Step::File),
         2 => (0..16u8).prop_map(Step::Neighbours),
         3 => any::<u8>().prop_map(Step::FlowsEnd),
         1 => (0..4usize).prop_map(Step::Drain),
         4 => any::<u8>().prop_map(Step::Answer),
-        2 => any::<u8>().prop_map(Step::Load),
+        2 => prop_oneof![any::<u8>(), Just(0)].prop_map(Step::Load),
         1 => Just(Step::Tick),
         1 => Just(Step::Restart),
     ];
@@ -50,11 +53,18 @@ fn file(services: &[u8]) -> String {
         let backends = (0..4).filter(|bit| bits & (1 << bit) != 0);
         let backends: Vec<String> = backends.map(|bit| format!("\"198.18.1.1{bit}:80\"")).collect();
         let listen = format!("listen = \"198.18.0.100:{}\"", 80 + number);
-        let service = format!("[service.s{number}]\n{listen}\nbackends = [{}]\n", backends.join(", "));
+        let mut service = format!("[service.s{number}]\n{listen}\nbackends = [{}]\n", backends.join(", "));
+        let weights = |backends: &[String], weight| {
+            let weights: Vec<String> = backends.iter().map(|name| format!("{name} = {weight}")).collect();
+            format!("weights = {{ {} }}\n", weights.join(", "))
+        };
+        if bits & HEAVY != 0 {
+            service += &(weights(&backends, 1000) + "slow_start = \"20s\"\n");
+        }
         let alarm = format!(
             "[alarm.a{number}]\nservice = \"s{number}\"\nmetric = \"new_flows\"\nabove = 0\nperiod = \"1s\"\n\
-             datapoints = \"1 of 1\"\nclear_after = \"1s\"\nramp = \"2s\"\nweights = {{ {} = 0 }}\n",
-            backends[0]
+             datapoints = \"1 of 1\"\nclear_after = \"1s\"\nramp = \"2s\"\n{}",
+            weights(&backends[1..], 0)
         );
         // Of one backend alone it would be an error.
         service + if backends.len() > 1 { &alarm } else { "" }
@@ -62,7 +72,7 @@ fn file(services: &[u8]) -> String {
     services
         .iter()
         .enumerate()
-        .filter(|(_, bits)| **bits != 0)
+        .filter(|(_, bits)| **bits % HEAVY != 0)
         .map(service)
         .collect()
 }
