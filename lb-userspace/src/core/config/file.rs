@@ -45,7 +45,7 @@ section! {
         xdp: Xdp,
         /// Folder of the control socket; without it /run/naru.
         run_dir: PathBuf,
-        /// Folder in which overrides are kept; without it /var/lib/naru, or run_dir where that is given.
+        /// Folder in which overrides are kept; without it /var/lib/naru, or a run_dir other than /run/naru.
         state_dir: PathBuf,
         /// Folder of the pinned maps, on a BPF file system; without it /sys/fs/bpf/naru.
         pin_dir: PathBuf,

@@ -24,7 +24,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use checks::{Ask, Check, Database, Http, Tls};
@@ -205,7 +205,8 @@ fn node(field: Field<file::Node>) -> Node {
         .map(|list| list.0.iter().map(|at| at.value.0.clone()).collect());
     let run_dir = node.run_dir.value();
     // One of several daemons on a host: what it keeps is its own without a word more.
-    let state_dir = node.state_dir.value().or(run_dir);
+    let own_dir = run_dir.filter(|dir| *dir != Path::new(RUN_DIR));
+    let state_dir = node.state_dir.value().or(own_dir);
     Node {
         name: node.name.value().map(|name| name.0.clone()),
         interfaces,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 use super::super::*;
 use super::{SMALLEST, config, found};
@@ -297,6 +298,19 @@ fn a_listen_on_no_interface_is_a_warning() {
         parsed.unowned_listens(&on("2001:db8::1"))[0].to_string(),
         "naru.toml:2:10 warning: service \"web\": 2001:db8::100 is on no interface, so nobody answers ND for it\n  \
          hint: `ip address add 2001:db8::100/128 dev INTERFACE`, or a listen this host has"
+    );
+}
+
+/// `/run` does not outlive the machine's restart, so the usual folder written out must mean what it means left out.
+#[test]
+fn what_is_kept_follows_a_folder_of_its_own() {
+    let state_dir = |node: &str| config(&format!("{SMALLEST}[node]\n{node}")).node.state_dir;
+    assert_eq!(state_dir(""), Path::new("/var/lib/naru"));
+    assert_eq!(state_dir("run_dir = \"/run/naru\""), Path::new("/var/lib/naru"));
+    assert_eq!(state_dir("run_dir = \"/run/a\""), Path::new("/run/a"));
+    assert_eq!(
+        state_dir("run_dir = \"/run/a\"\nstate_dir = \"/var/lib/a\""),
+        Path::new("/var/lib/a")
     );
 }
 
