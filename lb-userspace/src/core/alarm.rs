@@ -1,7 +1,7 @@
 //! Alarms: which ring, which are on the way back, and whose weights a service has at this moment.
 //!
 //! Readings and the time go in, weights and the next deadline come out. How readings become data points is for
-//! `meter`, when an alarm rings and is over for `bell`, what a shift makes of a backend for `shift`. Tested in those,
+//! `meter`, when an alarm rings and is over for `bell`, what a shift makes of a backend for `shift`. Tested here, in those,
 //! and by the scenarios `alarm_*`.
 
 mod bell;
@@ -139,11 +139,12 @@ impl Watch {
     }
 
     fn hear(&mut self, name: &str, points: Vec<Option<f64>>, now: Moment) -> Vec<News> {
-        let turns = points
-            .into_iter()
-            .filter_map(|point| self.bell.hear(point, &self.rule, now.monotonic));
-        let turns: Vec<Turn> = turns.collect();
-        turns.into_iter().map(|turn| self.turned(name, turn, now)).collect()
+        let turns = points.into_iter().filter_map(|point| {
+            let turn = self.bell.hear(point, &self.rule, now.monotonic)?;
+            // Before the next one is heard: what is told is how it stands.
+            Some(self.turned(name, turn, now))
+        });
+        turns.collect()
     }
 
     fn step_back(&mut self, name: &str, now: Moment) -> Option<News> {
@@ -236,5 +237,52 @@ pub const fn word(metric: Metric) -> &'static str {
         Metric::ActiveFlows => "active_flows",
         Metric::Packets => "packets",
         Metric::Bytes => "bytes",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::core::config::parse;
+
+    const FILE: &str = r#"
+[service.web]
+listen = "198.18.0.100:80"
+backends = ["198.18.1.11:80", "198.18.1.12:80"]
+[alarm.a]
+service = "web"
+metric = "new_flows"
+above = 100
+datapoints = "1 of 3"
+period = "10s"
+clear_after = "20s"
+weights = {}
+"#;
+
+    /// As after the machine's sleep: the first period is that in which it fell asleep.
+    #[test]
+    fn of_several_data_points_at_once_each_is_told_as_it_is_heard() {
+        let start = Instant::now();
+        let at = |seconds| Moment {
+            monotonic: start + Duration::from_secs(seconds),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+        };
+        let rules = parse("naru.toml", FILE).unwrap().config.alarms;
+        let mut alarms = Alarms::default();
+        alarms.follow(&rules, at(0));
+        for seconds in 0..9 {
+            assert_eq!(alarms.read(|_| BTreeMap::from([(1, 200 * seconds)]), at(seconds)), []);
+        }
+        let news: Vec<String> = alarms.pass(at(60)).into_iter().map(|news| news.text).collect();
+        assert_eq!(
+            news,
+            [
+                "alarm \"a\" rings: new_flows of web above 100/s in 1 of 3 periods of 10s, last 200.0/s; over after 20s \
+                 without one",
+                "alarm \"a\" is over after 0s; its weights give way over 30s",
+            ]
+        );
     }
 }
