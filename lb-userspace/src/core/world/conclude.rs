@@ -53,13 +53,20 @@ impl World {
         };
         let stand = |(&id, member): (&BackendId, &Member)| {
             let said = member.name.as_ref().and_then(|name| self.overrides.get(name));
-            let way = Way::to(member, &applied.file.config, &hops);
-            let condition = Condition::conclude(member, said, shifted.get(&id), &way, self.health.judge(id), now);
-            match self.conditions.get(&id) {
-                // What the network forgets about those it does not hear is no news while we hear nobody.
-                Some(before) if self.suspects_itself() && condition.is_lost_beside(before) => (id, before.clone()),
-                _ => (id, condition),
+            let judge = self.health.judge(id);
+            let by = |way: &Way| Condition::conclude(member, said, shifted.get(&id), way, judge, now);
+            let mut way = Way::to(member, &applied.file.config, &hops);
+            let condition = by(&way);
+            let before = self.conditions.get(&id).filter(|_| self.suspects_itself());
+            let Some(before) = before.filter(|before| condition.is_lost_beside(before)) else {
+                return (id, condition);
+            };
+            // What the network forgets about those it does not hear is no news while we hear nobody.
+            way.next_hop = Ok(before.next_hop);
+            if way.snat.is_empty() {
+                way.snat.clone_from(&before.snat);
             }
+            (id, by(&way))
         };
         self.members.backends.iter().map(stand).collect()
     }
