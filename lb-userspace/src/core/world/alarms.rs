@@ -15,6 +15,10 @@ use crate::core::config::{Alarm, Metric};
 use crate::core::journal::What;
 use crate::core::members::{Member, Name};
 
+/// Of the services that alarms are about, by service: who is in the file.
+#[derive(Default)]
+struct Serving<'a>(BTreeMap<&'a str, Vec<(BackendId, &'a Name, &'a Member)>>);
+
 impl World {
     pub fn alarms(&self) -> &Alarms {
         &self.alarms
@@ -22,8 +26,9 @@ impl World {
 
     /// Backends whose traffic alarms want to know.
     pub fn metered(&self) -> BTreeSet<BackendId> {
+        let serving = self.serving(&self.alarms);
         let rules = self.alarms.iter().map(|(_, watch)| &watch.rule);
-        rules.flat_map(|rule| self.watched(rule)).collect()
+        rules.flat_map(|rule| serving.watched(rule)).collect()
     }
 
     /// Why an alarm that rings, or is on the way back, changes no weight.
@@ -43,7 +48,8 @@ impl World {
 
     pub(super) fn read(&mut self, traffic: &BTreeMap<BackendId, Traffic>, now: Moment) -> bool {
         let mut alarms = std::mem::take(&mut self.alarms);
-        let news = alarms.read(|rule| self.values(rule, traffic), now);
+        let serving = self.serving(&alarms);
+        let news = alarms.read(|rule| self.values(rule, &serving, traffic), now);
         self.alarms = alarms;
         self.tell(news, now)
     }
@@ -59,10 +65,10 @@ impl World {
 
     /// What alarms make of the weights, of every backend of the services they are about.
     pub(super) fn shifted(&self) -> BTreeMap<BackendId, Shifted> {
-        let shifted = self.alarmed().into_iter().filter_map(|service| {
+        let serving = self.serving(&self.alarms);
+        let shifted = serving.0.into_iter().filter_map(|(service, backends)| {
             let shift = self.alarms.shift(service)?;
-            let of_it = self.serving().filter(|(_, name, _)| name.service == service);
-            let before = of_it.map(|(id, name, member)| {
+            let before = backends.into_iter().map(|(id, name, member)| {
                 let said = self.overrides.get(name).and_then(|said| said.weight.as_ref());
                 Before {
                     id,
@@ -78,50 +84,39 @@ impl World {
 
     /// Services about which an alarm decides, and where these conditions leave nobody.
     pub(super) fn without_anybody(&self, conditions: &BTreeMap<BackendId, Condition>) -> BTreeSet<ServiceId> {
-        let alarmed = self.alarmed().into_iter();
-        let decided = alarmed.filter(|service| self.alarms.decides(service).is_some());
-        let mut left: BTreeSet<ServiceId> = decided
-            .filter_map(|service| self.members.services.get(service).copied())
-            .collect();
-        if !left.is_empty() {
-            for (id, _, member) in self.serving() {
-                if conditions
-                    .get(&id)
-                    .is_some_and(|condition| condition.effective_weight > 0)
-                {
-                    left.remove(&member.service);
-                }
-            }
-        }
-        left
-    }
-
-    /// Services that alarms are about.
-    fn alarmed(&self) -> BTreeSet<&str> {
-        self.alarms
-            .iter()
-            .map(|(_, watch)| watch.rule.service.as_str())
+        let serves = |(id, ..): &(BackendId, &Name, &Member)| {
+            let condition = conditions.get(id);
+            condition.is_some_and(|condition| condition.effective_weight > 0)
+        };
+        let serving = self.serving(&self.alarms).0.into_iter();
+        let left = serving
+            .filter(|(service, backends)| self.alarms.decides(service).is_some() && !backends.iter().any(serves));
+        left.filter_map(|(service, _)| self.members.services.get(service).copied())
             .collect()
     }
 
-    fn serving(&self) -> impl Iterator<Item = (BackendId, &Name, &Member)> {
-        let members = self.members.backends.iter();
-        let members = members.filter(|(_, member)| member.leaving.is_none());
-        members.filter_map(|(id, member)| Some((*id, member.name.as_ref()?, member)))
-    }
-
-    fn watched(&self, rule: &Alarm) -> impl Iterator<Item = BackendId> {
-        let is_it = |name: &Name| {
-            let any = rule.backend.is_none();
-            name.service == rule.service && (any || rule.backend.as_ref() == Some(&name.backend))
-        };
-        self.serving()
-            .filter(move |(_, name, _)| is_it(name))
-            .map(|(id, _, _)| id)
+    /// Goes through all members once, however many alarms there are.
+    fn serving(&self, alarms: &Alarms) -> Serving<'_> {
+        let alarmed: BTreeSet<&str> = alarms.iter().map(|(_, watch)| watch.rule.service.as_str()).collect();
+        let mut serving = Serving::default();
+        for (id, member) in &self.members.backends {
+            let Some(name) = member.name.as_ref().filter(|_| member.leaving.is_none()) else {
+                continue;
+            };
+            if alarmed.contains(name.service.as_str()) {
+                serving.0.entry(&name.service).or_default().push((*id, name, member));
+            }
+        }
+        serving
     }
 
     /// Backends whose counters could not be read are missing.
-    fn values(&self, rule: &Alarm, traffic: &BTreeMap<BackendId, Traffic>) -> BTreeMap<BackendId, u64> {
+    fn values(
+        &self,
+        rule: &Alarm,
+        serving: &Serving<'_>,
+        traffic: &BTreeMap<BackendId, Traffic>,
+    ) -> BTreeMap<BackendId, u64> {
         let value = |id: BackendId| {
             let traffic = traffic.get(&id)?;
             let value = match rule.metric {
@@ -132,6 +127,14 @@ impl World {
             };
             Some((id, value))
         };
-        self.watched(rule).filter_map(value).collect()
+        serving.watched(rule).filter_map(value).collect()
+    }
+}
+
+impl Serving<'_> {
+    fn watched(&self, rule: &Alarm) -> impl Iterator<Item = BackendId> {
+        let of_it = self.0.get(rule.service.as_str()).into_iter().flatten();
+        let is_it = |name: &Name| rule.backend.as_ref().is_none_or(|backend| *backend == name.backend);
+        of_it.filter(move |(_, name, _)| is_it(name)).map(|(id, ..)| *id)
     }
 }
