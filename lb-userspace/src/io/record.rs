@@ -97,8 +97,13 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;
     let new = path.with_extension("json.new");
+    // What a crash, or somebody else, has left there is not written into: it may lead anywhere.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut options = File::options();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&new, path)?;
@@ -107,6 +112,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
     use super::*;
 
     struct Folder(PathBuf);
@@ -163,6 +170,21 @@ mod tests {
         record.write("two".to_owned());
         assert_eq!(record.written().await, Ok(()));
         assert_eq!(record.read(), Some(Ok("two".to_owned())));
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_not_followed() {
+        let folder = Folder::new("link");
+        fs::create_dir_all(&folder.0).unwrap();
+        let (victim, path) = (folder.0.join("victim"), folder.0.join(FILE));
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, folder.0.join("overrides.json.new")).unwrap();
+        replace(&path, "one").unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        let written = fs::symlink_metadata(&path).unwrap();
+        assert!(written.is_file());
+        assert_eq!(written.permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
     }
 
     #[test]
