@@ -94,6 +94,7 @@ impl Daemon {
         let mut sweep_timer = every(SWEEP_EVERY);
         systemd::ready(&self.summary());
         loop {
+            self.write_record();
             let deadline = self.world.next_deadline();
             tokio::select! {
                 biased;
@@ -141,10 +142,14 @@ impl Daemon {
                 self.crew.begin(launch, target);
             }
         }
+        changed
+    }
+
+    /// Not before a start has succeeded: one that fails changes nothing.
+    fn write_record(&mut self) {
         if let Some(text) = self.world.take_record() {
             self.record.write(text);
         }
-        changed
     }
 
     /// Takes in what happens until it is satisfying, without acting on it, for a moment at most: what waits for this

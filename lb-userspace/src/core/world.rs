@@ -55,7 +55,7 @@ pub enum Event {
         by: String,
     },
     /// The overrides an earlier daemon wrote down, or why they cannot be read. Comes before the first config.
-    Recalled(Result<String, String>),
+    Recalled(Result<Vec<u8>, String>),
     /// What became of the last record that was to be written.
     Recorded(Result<(), String>),
     /// What checks saw. Of very many backends very many may come up or go at once: what follows is concluded once.

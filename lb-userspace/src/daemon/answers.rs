@@ -106,6 +106,7 @@ impl Daemon {
             change,
             by,
         });
+        self.write_record();
         self.promised.push(Promise { call, name });
         self.keep_promises();
     }

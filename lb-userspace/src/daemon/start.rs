@@ -90,7 +90,10 @@ impl Daemon {
             told: Told::default(),
         };
         match daemon.take_over(picture, parsed).await {
-            Ok(()) => Ok(daemon),
+            Ok(()) => {
+                daemon.set_aside_damaged();
+                Ok(daemon)
+            }
             Err(error) => {
                 daemon.undo_start();
                 Err(error)
@@ -104,7 +107,10 @@ impl Daemon {
         let before = self.actual.clone();
         self.world = World::adopt(&before, now());
         self.notice_lost(&picture);
-        self.recall();
+        // It must be known before anything is steered.
+        if let Some(record) = self.record.read() {
+            self.learn(Event::Recalled(record));
+        }
         self.learn(Event::Network(picture));
         self.learn(Event::Config(Ok(file)));
         if let Some(reason) = self.world.refused() {
@@ -128,14 +134,12 @@ impl Daemon {
         Ok(())
     }
 
-    /// What operators said before: it must be known before anything is steered.
-    fn recall(&mut self) {
-        let Some(record) = self.record.read() else { return };
-        self.learn(Event::Recalled(record));
-        if self.world.keeping().is_lost() {
+    /// Before anything is written in its place.
+    fn set_aside_damaged(&self) {
+        if self.world.keeping().is_damaged() {
             match self.record.set_aside() {
-                Ok(path) => warn!(path = %path.display(), "a record of overrides that cannot be read is set aside"),
-                Err(error) => warn!(%error, "cannot set aside a record of overrides that cannot be read"),
+                Ok(path) => warn!(path = %path.display(), "a record of overrides that is damaged is set aside"),
+                Err(error) => warn!(%error, "cannot set aside a record of overrides that is damaged"),
             }
         }
     }

@@ -43,19 +43,28 @@ impl Record {
         })
     }
 
-    /// None: nobody has written any.
-    pub fn read(&self) -> Option<Result<String, String>> {
+    /// None: nobody has written any. One that was set aside is told until there is another.
+    pub fn read(&self) -> Option<Result<Vec<u8>, String>> {
         match read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let aside = self.aside();
+                aside
+                    .exists()
+                    .then(|| Err(format!("it is set aside as {}", aside.display())))
+            }
             read => Some(read.map_err(|error| error.to_string())),
         }
     }
 
     /// A record nobody understands is no longer in the way, and still there for who wants to look into it.
     pub fn set_aside(&self) -> io::Result<PathBuf> {
-        let aside = self.path.with_extension("json.damaged");
+        let aside = self.aside();
         fs::rename(&self.path, &aside)?;
         Ok(aside)
+    }
+
+    fn aside(&self) -> PathBuf {
+        self.path.with_extension("json.damaged")
     }
 
     pub fn write(&mut self, text: String) {
@@ -86,10 +95,10 @@ impl Record {
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(LONGEST).read_to_string(&mut text)?;
-    Ok(text)
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The old text or the new, whenever the power fails.
@@ -143,15 +152,16 @@ mod tests {
         while record.is_writing() {
             assert_eq!(record.written().await, Ok(()));
         }
-        assert_eq!(record.read(), Some(Ok("three".to_owned())));
+        assert_eq!(record.read(), Some(Ok(b"three".to_vec())));
         let left: Vec<_> = fs::read_dir(folder.0.join("deep")).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
 
         let aside = record.set_aside().unwrap();
-        assert_eq!(
-            (record.read(), fs::read_to_string(aside).unwrap().as_str()),
-            (None, "three")
-        );
+        assert_eq!(fs::read_to_string(&aside).unwrap(), "three");
+        let told = record.read().unwrap().unwrap_err();
+        assert_eq!(told, format!("it is set aside as {}", aside.display()));
+        fs::remove_file(aside).unwrap();
+        assert_eq!(record.read(), None);
     }
 
     /// A folder that is a file: nobody, not even root, writes below it.
@@ -169,7 +179,7 @@ mod tests {
         fs::remove_file(&folder.0).unwrap();
         record.write("two".to_owned());
         assert_eq!(record.written().await, Ok(()));
-        assert_eq!(record.read(), Some(Ok("two".to_owned())));
+        assert_eq!(record.read(), Some(Ok(b"two".to_vec())));
     }
 
     #[test]

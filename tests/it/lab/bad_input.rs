@@ -10,6 +10,10 @@ const CONFIG_ERRORS: i32 = 1;
 const UNREADABLE: i32 = 2;
 const CANNOT_SERVE: i32 = 3;
 
+const OF_A_BACKEND_THAT_IS_GONE: &str = r#"{ "format": 1, "overrides": [{ "service": "web", "backend": "gone",
+    "disable": null, "drain": { "by": "root", "at": { "secs_since_epoch": 0, "nanos_since_epoch": 0 } }, "weight": null,
+    "file": { "address": "198.18.1.9:80", "weight": 1, "backup": false } }] }"#;
+
 /// It ended with this code, said these words, and no pin and no program of it is left.
 #[track_caller]
 fn assert_refused(net: &Topology, naru: &Naru, ended: &Ended, code: i32, words: &[&str]) {
@@ -125,7 +129,13 @@ fn an_interface_that_another_program_owns() {
         assert!(theirs.contains("clients"), "{theirs}");
 
         let naru = Naru::new(lab, &net.node, &net.service("web", "tcp", 80, &[1]))?;
-        let ended = naru.run_to_end()?;
+        let mut ended = naru.run_to_end()?;
+        // Neither what a start would write anew, nor what it would set aside.
+        for record in [OF_A_BACKEND_THAT_IS_GONE, "{ damaged"] {
+            fs::write(naru.record(), record)?;
+            ended = naru.run_to_end()?;
+            assert_eq!(fs::read_to_string(naru.record())?, record);
+        }
         assert_eq!(programs(&net), theirs);
         drop(foreign);
         assert_refused(&net, &naru, &ended, CANNOT_SERVE, &["clients", "XDP"]);

@@ -89,6 +89,11 @@ fn what_an_operator_said_holds_after_a_crash_until_the_file_changes() {
         assert!(status["warnings"].to_string().contains("it is damaged"), "{status}");
         assert!(naru.log().contains("overrides.json.damaged"));
 
+        // Nobody has said anything since: what was lost is still lost.
+        naru.restart()?;
+        let warnings = naru.status()?["warnings"].to_string();
+        assert!(warnings.contains("it is set aside as "), "{warnings}");
+
         // Nor does a folder that cannot be; what is said holds for now, and the answer tells.
         naru.kill9()?;
         naru.edit("[node]\n", "[node]\nstate_dir = \"/dev/null/naru\"\n")?;

@@ -182,7 +182,7 @@ impl Stage {
         });
         self.backends.forget();
         if let Some(record) = self.record.clone() {
-            self.learn(Event::Recalled(Ok(record)))?;
+            self.learn(Event::Recalled(Ok(record.into_bytes())))?;
         }
         self.learn(Event::Network(self.network.clone()))?;
         self.learn(read(&self.file))?;

@@ -18,6 +18,8 @@ pub struct Keeping {
     due: Option<String>,
     /// Why those of an earlier daemon are not in force.
     lost: Option<String>,
+    /// It could be read, and not understood.
+    is_damaged: bool,
     /// Why the newest record is not on disk.
     failure: Option<String>,
     retry_at: Option<Instant>,
@@ -25,16 +27,18 @@ pub struct Keeping {
 
 impl Keeping {
     /// What an earlier daemon has recorded, or why that cannot be read.
-    pub fn recall(&mut self, record: Result<String, String>) -> Overrides {
-        match record.and_then(|text| record::read(&text)) {
+    pub fn recall(&mut self, record: Result<Vec<u8>, String>) -> Overrides {
+        let understand = |text: Vec<u8>| record::read(&text).inspect_err(|_| self.is_damaged = true);
+        match record.and_then(understand) {
             Ok(overrides) => self.recorded = overrides,
             Err(error) => self.lost = Some(error),
         }
         self.recorded.clone()
     }
 
-    pub fn is_lost(&self) -> bool {
-        self.lost.is_some()
+    /// Whether the record that was recalled is to be set aside.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged
     }
 
     pub fn follow(&mut self, overrides: &Overrides, now: Instant) {
@@ -125,7 +129,7 @@ mod tests {
         assert_eq!((keeping.warnings().count(), keeping.next_deadline()), (0, None));
 
         let mut next = Keeping::default();
-        assert_eq!(next.recall(Ok(text)), overrides);
+        assert_eq!(next.recall(Ok(text.into_bytes())), overrides);
         next.follow(&overrides, at(20));
         assert_eq!(next.take_due(), None, "it is on disk already");
         change(&mut overrides, Change::Undrain);
@@ -136,13 +140,18 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_read_is_told_until_there_is_a_new_one() {
         let mut keeping = Keeping::default();
-        assert_eq!(keeping.recall(Ok("{".to_owned())), Overrides::default());
+        assert_eq!(keeping.recall(Ok(b"{".to_vec())), Overrides::default());
         let told: Vec<String> = keeping.warnings().collect();
         assert!(
-            keeping.is_lost() && told[0].contains("cannot be read: it is damaged"),
+            keeping.is_damaged() && told[0].contains("cannot be read: it is damaged"),
             "{told:?}"
         );
         keeping.recorded(Ok(()), Instant::now());
         assert_eq!(keeping.warnings().count(), 0);
+
+        let mut keeping = Keeping::default();
+        keeping.recall(Err("Input/output error".to_owned()));
+        assert!(!keeping.is_damaged(), "it may be read the next time");
+        assert_eq!(keeping.warnings().count(), 1);
     }
 }

@@ -54,15 +54,15 @@ pub fn write(overrides: &Overrides) -> String {
 }
 
 /// Completes the sentence "cannot be read: ".
-pub fn read(text: &str) -> Result<Overrides, String> {
+pub fn read(text: &[u8]) -> Result<Overrides, String> {
     let damaged = |error: serde_json::Error| format!("it is damaged: {error}");
-    let Head { format } = serde_json::from_str(text).map_err(damaged)?;
+    let Head { format } = serde_json::from_slice(text).map_err(damaged)?;
     if format != FORMAT {
         return Err(format!(
             "another version of naru has written it (format {format}, not {FORMAT})"
         ));
     }
-    let record: Record = serde_json::from_str(text).map_err(damaged)?;
+    let record: Record = serde_json::from_slice(text).map_err(damaged)?;
     let mut overrides = BTreeMap::new();
     for row in record.overrides {
         if let Some((weight, _)) = row.weight.as_ref().filter(|(weight, _)| *weight > MAX_WEIGHT) {
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn what_is_written_reads_the_same() {
         for overrides in [Overrides::default(), overrides()] {
-            assert_eq!(read(&write(&overrides)), Ok(overrides));
+            assert_eq!(read(write(&overrides).as_bytes()), Ok(overrides));
         }
     }
 
@@ -126,25 +126,27 @@ mod tests {
     #[test]
     fn damage_is_told() {
         let whole = write(&overrides());
-        let text = whole.trim_end();
-        for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
+        let text = whole.trim_end().as_bytes();
+        for end in 0..text.len() {
             let error = read(&text[..end]).unwrap_err();
             assert!(error.starts_with("it is damaged: "), "{error}");
         }
-        for at in (0..text.len()).filter(|at| text.as_bytes()[*at].is_ascii()) {
-            let mut bytes = text.as_bytes().to_vec();
-            bytes[at] = b'#';
-            let _either = read(std::str::from_utf8(&bytes).unwrap());
+        for at in 0..text.len() {
+            for byte in [b'#', 0xff] {
+                let mut bytes = text.to_vec();
+                bytes[at] = byte;
+                let _either = read(&bytes);
+            }
         }
-        let error = read(&whole.replace("7,", "1001,")).unwrap_err();
+        let error = read(whole.replace("7,", "1001,").as_bytes()).unwrap_err();
         assert_eq!(error, "it is damaged: weight 1001 is not in 0..=1000");
-        let error = read(&whole.replace("\"drain\"", "\"dain\"")).unwrap_err();
+        let error = read(whole.replace("\"drain\"", "\"dain\"").as_bytes()).unwrap_err();
         assert!(error.contains("unknown field `dain`"), "{error}");
     }
 
     #[test]
     fn a_later_format_is_told_by_its_number() {
-        let error = read("{ \"format\": 2, \"overrides\": {} }").unwrap_err();
+        let error = read(b"{ \"format\": 2, \"overrides\": {} }").unwrap_err();
         assert_eq!(error, "another version of naru has written it (format 2, not 1)");
     }
 }
