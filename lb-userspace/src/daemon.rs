@@ -44,6 +44,8 @@ pub use start::StartError;
 const ACQUAINTANCE: Duration = Duration::from_millis(300);
 /// Flows that end by themselves are found this often, those of a lost backend at once.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long a sweep under way may wait for its next slice, whatever else there is to do.
+const SWEEP_WAITS: Duration = Duration::from_millis(50);
 
 pub struct Daemon {
     path: PathBuf,
@@ -57,6 +59,8 @@ pub struct Daemon {
     sightings: Sightings,
     frames: Frames,
     sweep: Option<Sweep>,
+    /// When its last slice was taken.
+    swept: Instant,
     /// And no sweep has been told.
     ways_moved: bool,
     /// How many sweeps are still to look after next hops.
@@ -95,6 +99,9 @@ impl Daemon {
         systemd::ready(&self.summary());
         loop {
             self.write_record();
+            if self.swept.elapsed() > SWEEP_WAITS {
+                self.sweep();
+            }
             let deadline = self.world.next_deadline();
             tokio::select! {
                 biased;
@@ -104,13 +111,14 @@ impl Daemon {
                 outcome = self.record.written() => self.recorded(outcome),
                 () = self.network.changed() => self.network_changed(),
                 text = self.file.changed() => self.file_changed(text).await,
-                () = at(deadline) => self.happened(Event::Tick),
-                seen = self.crew.seen() => self.happened(Event::Observed(seen)),
-                signals = self.signs.seen() => self.doubt(&signals),
+                // Before what may always have something: it is due once a second.
                 _ = sweep_timer.tick() => {
                     self.count();
                     self.begin_sweep(self.sweep.is_none());
                 }
+                () = at(deadline) => self.happened(Event::Tick),
+                seen = self.crew.seen() => self.happened(Event::Observed(seen)),
+                signs = self.signs.seen() => self.doubt(&signs),
                 // In slices, so that whatever else happens need not wait for a whole table.
                 () = tokio::task::yield_now(), if self.sweep.is_some() => self.sweep(),
             }
@@ -263,6 +271,7 @@ impl Daemon {
 
     fn sweep(&mut self) {
         let Some(sweep) = self.sweep.take() else { return };
+        self.swept = Instant::now();
         let send = &mut |ifindex, frame: &[u8]| {
             if let Err(error) = self.frames.send(ifindex, frame) {
                 debug!(ifindex, %error, "cannot send a RST; the peer gets it when it speaks");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, bail};
 use tracing::{info, warn};
@@ -77,6 +78,7 @@ impl Daemon {
             sightings: Sightings::default(),
             frames,
             sweep: None,
+            swept: Instant::now(),
             ways_moved: false,
             passes: 0,
             ending: BTreeMap::new(),
