@@ -47,6 +47,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long a sweep under way may wait for its next slice, whatever else there is to do.
 const SWEEP_WAITS: Duration = Duration::from_millis(50);
 
+/// How long the disk is waited for, by an operator for an answer and by the daemon at its end.
+const DISK_WAITS: Duration = Duration::from_secs(3);
+
 pub struct Daemon {
     path: PathBuf,
     /// What the file said when it was last tried: the watcher's echo of it is no news.
@@ -73,7 +76,7 @@ pub struct Daemon {
     file: config_file::Watch,
     control: Control,
     record: Record,
-    /// Answered when what was said is on disk.
+    /// Answered when what was said is on disk, or takes too long to get there.
     promised: Vec<Promise>,
     crew: Crew,
     told: Told,
@@ -84,13 +87,16 @@ pub fn run(path: PathBuf) -> Result<(), StartError> {
     let path = std::path::absolute(&path).unwrap_or(path);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("start the event loop").map_err(StartError::Host)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut signals = Signals::catch().map_err(StartError::Host)?;
         // A signal that comes meanwhile waits: a start takes a moment, and is taken back as a whole or not at all.
         let mut daemon = Daemon::start(path).await?;
         daemon.serve(&mut signals).await;
         Ok(())
-    })
+    });
+    // A disk that hangs keeps nobody here.
+    runtime.shutdown_background();
+    ended
 }
 
 impl Daemon {
@@ -109,6 +115,7 @@ impl Daemon {
                 _ = reload.recv() => drop(self.reload().await),
                 call = self.control.call() => self.answer(call).await,
                 outcome = self.record.written() => self.recorded(outcome),
+                () = at(self.promised.first().map(Promise::due)) => self.keep_promises(),
                 () = self.network.changed() => self.network_changed(),
                 text = self.file.changed() => self.file_changed(text).await,
                 // Before what may always have something: it is due once a second.
@@ -124,14 +131,20 @@ impl Daemon {
             }
         }
         systemd::stopping();
-        while self.record.is_writing() {
-            let outcome = self.record.written().await;
-            self.recorded(outcome);
+        if timeout(DISK_WAITS, self.write_to_end()).await.is_err() {
+            warn!("what operators said last is not written yet, and will not hold after a restart: the disk hangs");
         }
         info!(
             pins = %self.pin_dir().display(),
             "stopped; the kernel goes on forwarding. `naru run` takes over again, `rm -r` of the pins detaches"
         );
+    }
+
+    async fn write_to_end(&mut self) {
+        while self.record.is_writing() {
+            let outcome = self.record.written().await;
+            self.recorded(outcome);
+        }
     }
 
     fn happened(&mut self, event: Event) {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use tracing::info;
 
-use super::Daemon;
+use super::{DISK_WAITS, Daemon};
 use crate::core::config::MAX_WEIGHT;
 use crate::core::explain::{self, Explanation};
 use crate::core::members::Name;
@@ -26,6 +26,14 @@ const FLOWS_LISTED: usize = 10_000;
 pub struct Promise {
     call: Call,
     name: Name,
+    said: Instant,
+}
+
+impl Promise {
+    /// When it is answered at the latest.
+    pub fn due(&self) -> Instant {
+        self.said + DISK_WAITS
+    }
 }
 
 impl Daemon {
@@ -107,7 +115,8 @@ impl Daemon {
             by,
         });
         self.write_record();
-        self.promised.push(Promise { call, name });
+        let said = Instant::now();
+        self.promised.push(Promise { call, name, said });
         self.keep_promises();
     }
 
@@ -120,16 +129,22 @@ impl Daemon {
         self.keep_promises();
     }
 
-    /// Who has the answer may count on it after a restart.
-    fn keep_promises(&mut self) {
-        if self.record.is_writing() {
-            return;
-        }
-        for Promise { call, name } in std::mem::take(&mut self.promised) {
-            let failure = self.world.keeping().failure();
-            let failure = failure.map(|why| format!("; this will not hold after a restart: {why}"));
-            let standing = self.standing(&name) + &failure.unwrap_or_default();
-            call.reply(Reply::Done(json!(standing)));
+    /// Who has the answer may count on it after a restart, or is told that it may not hold.
+    pub(super) fn keep_promises(&mut self) {
+        let now = Instant::now();
+        let is_writing = self.record.is_writing();
+        for promise in std::mem::take(&mut self.promised) {
+            if is_writing && now < promise.due() {
+                self.promised.push(promise);
+                continue;
+            }
+            let but = match self.world.keeping().failure() {
+                _ if is_writing => "; in force, not written yet: a restart before that would lose it".to_owned(),
+                Some(why) => format!("; this will not hold after a restart: {why}"),
+                None => String::new(),
+            };
+            let standing = self.standing(&promise.name) + &but;
+            promise.call.reply(Reply::Done(json!(standing)));
         }
     }
 
