@@ -21,6 +21,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use crate::core::desired::desired;
+use crate::core::dns::{Answer, Question};
 use crate::core::endings::Ending;
 use crate::core::kernel::{Action, KernelState};
 use crate::core::network::Network;
@@ -29,6 +30,7 @@ use crate::core::sightings::Sightings;
 use crate::core::world::{Counted, Event, Moment, World};
 use crate::io::bpf::{AwaitedSigns, Kernel};
 use crate::io::control::Control;
+use crate::io::dns::Resolver;
 use crate::io::flows::Sweep;
 use crate::io::frames::Frames;
 use crate::io::probes::Crew;
@@ -79,6 +81,7 @@ pub struct Daemon {
     /// Answered when what was said is on disk, or takes too long to get there.
     promised: Vec<Promise>,
     crew: Crew,
+    resolver: Resolver,
     told: Told,
 }
 
@@ -125,6 +128,7 @@ impl Daemon {
                 }
                 () = at(deadline) => self.happened(Event::Tick),
                 seen = self.crew.seen() => self.happened(Event::Observed(seen)),
+                (question, answer) = self.resolver.answered() => self.resolved(question, answer),
                 signs = self.signs.seen() => self.doubt(&signs),
                 // In slices, so that whatever else happens need not wait for a whole table.
                 () = tokio::task::yield_now(), if self.sweep.is_some() => self.sweep(),
@@ -163,6 +167,9 @@ impl Daemon {
                 self.crew.begin(launch, target);
             }
         }
+        for question in self.world.take_questions() {
+            self.resolver.ask(question, self.world.name_servers());
+        }
         changed
     }
 
@@ -188,10 +195,18 @@ impl Daemon {
                     }
                     () = at(deadline) => drop(self.learn(Event::Tick)),
                     seen = self.crew.seen() => drop(self.learn(Event::Observed(seen))),
+                    (question, answer) = self.resolver.answered() => drop(self.learn(Event::Resolved(question, answer))),
                 }
             }
         };
         let _the_rest_comes_later = timeout(ACQUAINTANCE, wait).await;
+    }
+
+    fn resolved(&mut self, question: Question, answer: Answer) {
+        self.happened(Event::Resolved(question, answer));
+        // What a failure tells changes nothing else.
+        self.told.tell(&self.world);
+        self.crew_follows();
     }
 
     fn doubt(&mut self, signals: &[signs::Signal]) {

@@ -25,6 +25,7 @@ pub const LAB: &[Program] = &[
     // `psql` alone may be there for other servers.
     program("/usr/lib/postgresql/15/bin/initdb", "postgresql-15"),
     program("mariadbd", "mariadb-server"),
+    program("/usr/sbin/knotd", "knot"),
 ];
 
 pub const BENCH: &[Program] = &[

@@ -32,6 +32,8 @@ pub enum State {
     Disabled,
     /// Never judged.
     Checking,
+    /// A name without an address, so nobody yet.
+    Unresolved,
 }
 
 impl State {
@@ -44,6 +46,7 @@ impl State {
             Self::Draining => "draining",
             Self::Disabled => "disabled",
             Self::Checking => "checking",
+            Self::Unresolved => "unresolved",
         }
     }
 }
@@ -125,8 +128,8 @@ impl Condition {
         let disable = said.and_then(|said| said.disable.as_ref());
         let drain = said.and_then(|said| said.drain.as_ref());
         let draining = member.leaving.is_some() || drain.is_some() || weight == 0 && alarm.is_none();
-        if member.leaving.is_some() {
-            reasons = vec!["removed from the configuration".to_owned()];
+        if let Some(leaving) = member.leaving {
+            reasons = vec![leaving.why().to_owned()];
         } else if disable.is_some() || drain.is_some() {
             let word = |word, said: Option<&Said>| said.map(|said| format!("{word} by {}", said.by));
             reasons = [word("disabled", disable), word("drained", drain)]

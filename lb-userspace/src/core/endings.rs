@@ -48,12 +48,14 @@ impl Rules {
 impl Terms {
     pub fn of(member: &Member, condition: &Condition, now: Instant) -> Self {
         let idle_timeout = member.rules.map(|rules| rules.idle_timeout);
+        let renounced = member.leaving.is_some_and(|leaving| leaving.renounced);
         let dead = condition.dead_from.is_some_and(|dead| now >= dead);
         // UDP has no end of its own to wait for: what a draining backend has goes on for as long as it could be silent.
         let drained_since = (condition.state == State::Draining).then_some(condition.since.monotonic);
         let drained = drained_since.is_some_and(|since| now - since >= idle_timeout.unwrap_or(UDP_IDLE_TIMEOUT));
         let ending = match member.rules.map(|rules| (rules.protocol, rules.on_down)) {
-            Some((Protocol::Tcp, OnDown::Reset)) => dead.then_some(Ending::Reset),
+            // What its name has left is as good as down: clients are to be where the name is.
+            Some((Protocol::Tcp, OnDown::Reset)) => (dead || renounced).then_some(Ending::Reset),
             Some((Protocol::Tcp, OnDown::Drain)) => None,
             Some((Protocol::Udp, _)) | None => (dead || drained).then_some(Ending::Release),
         };

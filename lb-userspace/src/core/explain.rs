@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alarm::News;
 use super::condition::{Condition, State};
-use super::config::Check;
+use super::config::{Backend, Check};
 use super::health::judge::{Judge, Record};
 use super::health::observation::{Outcome, Phase};
 use super::journal::{Entry, What};
@@ -23,6 +23,9 @@ use super::world::World;
 pub struct Explanation {
     pub service: String,
     pub backend: String,
+    /// `host:port` where it has a name.
+    pub host: Option<String>,
+    /// Of one that is unresolved, its `host:port`.
     pub address: String,
     pub state: State,
     pub reason: String,
@@ -39,6 +42,8 @@ pub struct Explanation {
     pub results: Vec<CheckResult>,
     /// Of this backend, oldest first.
     pub events: Vec<Event>,
+    /// The other addresses of its name, each in the same way.
+    pub others: Vec<Self>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +66,8 @@ pub struct Event {
     pub service: Option<String>,
     /// Null: the service, or the node, as a whole.
     pub backend: Option<String>,
+    /// Which of the addresses of a name; else null.
+    pub address: Option<String>,
     /// Null: it was new, or its state has not changed.
     pub from: Option<State>,
     /// Null: no state has changed.
@@ -70,27 +77,47 @@ pub struct Event {
 
 /// None: it is not in the file, or the network is not known yet.
 pub fn explain(world: &World, name: &Name) -> Option<Explanation> {
-    let mut members = world.members().backends.iter();
-    let is_it = |(_, member): &(&BackendId, &Member)| member.name.as_ref() == Some(name) && member.leaving.is_none();
-    let (id, member) = members.find(is_it)?;
-    let condition: &Condition = world.conditions().get(id)?;
-    let judge = world.judge(*id);
-    let overrides = world.overrides().get(name).into_iter();
-    let of_it = |entry: &&Entry| match &entry.what {
-        What::Backend { name: other, .. } | What::Override { name: other, .. } => other == name,
-        What::Alarm(_) | What::Node(_) => false,
+    let (applied, _) = world.settled()?;
+    let config = &applied.file.config;
+    let file = config.backend(name)?;
+    let members = world.members().backends.iter();
+    let of_it = members.filter(|(_, member)| member.name.as_ref() == Some(name) && member.leaving.is_none());
+    let mut explained = of_it.filter_map(|(id, member)| {
+        let condition = world.conditions().get(id)?;
+        Some(of_address(world, name, file, (*id, member), condition))
+    });
+    let Some(first) = explained.next() else {
+        return unresolved(world, name, file);
     };
     Some(Explanation {
-        service: name.service.clone(),
-        backend: name.backend.clone(),
+        others: explained.collect(),
+        ..first
+    })
+}
+
+fn of_address(
+    world: &World,
+    name: &Name,
+    file: &Backend,
+    (id, member): (BackendId, &Member),
+    condition: &Condition,
+) -> Explanation {
+    let judge = world.judge(id);
+    let own = |entry: &&Entry| match &entry.what {
+        What::Backend {
+            name: other, address, ..
+        } => other == name && address.is_none_or(|address| address == member.address),
+        What::Override { name: other, .. } | What::Resolved { name: other, .. } => other == name,
+        What::Alarm(_) | What::Node(_) => false,
+    };
+    Explanation {
         address: member.address.to_string(),
         state: condition.state,
         reason: condition.reason.clone(),
         since: rfc3339(condition.since.wall),
         weight: condition.weight,
         effective_weight: condition.effective_weight,
-        overrides: overrides.flat_map(Override::sentences).collect(),
-        check: world.target(*id).map(|target| told(&target.check)),
+        check: world.target(id).map(|target| told(&target.check)),
         usual_latency_ms: judge
             .map(Judge::usual_latency)
             .filter(|usual| !usual.is_zero())
@@ -98,8 +125,48 @@ pub fn explain(world: &World, name: &Name) -> Option<Explanation> {
         results: judge
             .map(|judge| judge.records().map(result).collect())
             .unwrap_or_default(),
-        events: world.journal().entries().filter(of_it).map(event).collect(),
+        events: world.journal().entries().filter(own).map(event).collect(),
+        ..of_name(world, name, file)
+    }
+}
+
+/// Nobody knows an address of its name.
+fn unresolved(world: &World, name: &Name, file: &Backend) -> Option<Explanation> {
+    let standing = world.names().standing(&world.question_of(name)?)?;
+    let own = |entry: &&Entry| match &entry.what {
+        What::Backend { name: other, .. } | What::Override { name: other, .. } | What::Resolved { name: other, .. } => {
+            other == name
+        }
+        What::Alarm(_) | What::Node(_) => false,
+    };
+    Some(Explanation {
+        reason: standing.trouble.unwrap_or_default(),
+        since: rfc3339(standing.since),
+        events: world.journal().entries().filter(own).map(event).collect(),
+        ..of_name(world, name, file)
     })
+}
+
+/// What holds for the name, whatever its addresses.
+fn of_name(world: &World, name: &Name, file: &Backend) -> Explanation {
+    let overrides = world.overrides().get(name).into_iter();
+    Explanation {
+        service: name.service.clone(),
+        backend: name.backend.clone(),
+        host: file.place.host().map(ToString::to_string),
+        address: file.place.to_string(),
+        state: State::Unresolved,
+        reason: String::new(),
+        since: String::new(),
+        weight: file.weight,
+        effective_weight: 0,
+        overrides: overrides.flat_map(Override::sentences).collect(),
+        check: None,
+        usual_latency_ms: None,
+        results: Vec::new(),
+        events: Vec::new(),
+        others: Vec::new(),
+    }
 }
 
 /// Oldest first.
@@ -110,18 +177,26 @@ pub fn events(world: &World) -> Vec<Event> {
 fn event(Entry { at, what }: &Entry) -> Event {
     let at = rfc3339_millis(*at);
     match what {
-        What::Backend { name, from, to, reason } => Event {
+        What::Backend {
+            name,
+            address,
+            from,
+            to,
+            reason,
+        } => Event {
             at,
             service: Some(name.service.clone()),
             backend: Some(name.backend.clone()),
+            address: address.map(|address| address.to_string()),
             from: *from,
             to: Some(*to),
             reason: reason.clone(),
         },
-        What::Override { name, text } => Event {
+        What::Override { name, text } | What::Resolved { name, text } => Event {
             at,
             service: Some(name.service.clone()),
             backend: Some(name.backend.clone()),
+            address: None,
             from: None,
             to: None,
             reason: text.clone(),
@@ -130,6 +205,7 @@ fn event(Entry { at, what }: &Entry) -> Event {
             at,
             service: Some(service.clone()),
             backend: None,
+            address: None,
             from: None,
             to: None,
             reason: text.clone(),
@@ -138,6 +214,7 @@ fn event(Entry { at, what }: &Entry) -> Event {
             at,
             service: None,
             backend: None,
+            address: None,
             from: None,
             to: None,
             reason: what.clone(),
@@ -182,8 +259,13 @@ fn millis(duration: std::time::Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
 }
 
-/// For people, the verdict first.
+/// For people, the verdict first; each address of a name for itself.
 pub fn render(explained: &Explanation) -> String {
+    let all = std::iter::once(explained).chain(&explained.others);
+    all.map(render_address).collect::<Vec<_>>().join("\n\n")
+}
+
+fn render_address(explained: &Explanation) -> String {
     let Explanation {
         service,
         backend,
@@ -195,6 +277,9 @@ pub fn render(explained: &Explanation) -> String {
     let mut line = |key: &str, value: &str| {
         let _infallible = write!(text, "\n  {key:<8} {value}");
     };
+    if let Some(host) = &explained.host {
+        line("name", host);
+    }
     if !explained.reason.is_empty() {
         line("reason", &explained.reason);
     }
@@ -205,7 +290,11 @@ pub fn render(explained: &Explanation) -> String {
     for said in &explained.overrides {
         line("override", said);
     }
-    line("check", explained.check.as_deref().unwrap_or("none: it is taken as up"));
+    match (&explained.check, explained.state) {
+        (Some(check), _) => line("check", check),
+        (None, State::Unresolved) => {}
+        (None, _) => line("check", "none: it is taken as up"),
+    }
     if let Some(usual) = explained.usual_latency_ms {
         line("answers", &format!("in {usual:.1} ms, usually"));
     }
@@ -248,5 +337,7 @@ pub fn render_event(event: &Event) -> String {
     } else {
         format!(": {reason}")
     };
-    format!("{at}  {service}/{backend} {from} -> {}{reason}", to.word())
+    let address = event.address.as_ref().map(|address| format!(" at {address}"));
+    let address = address.unwrap_or_default();
+    format!("{at}  {service}/{backend}{address} {from} -> {}{reason}", to.word())
 }

@@ -3,6 +3,7 @@
 //! Takes it from the file and the picture of the network. Tested in `tests/it/scenarios`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::config::{Config, Node, Xdp};
 use super::kernel::{Attachment, KernelState};
@@ -10,15 +11,20 @@ use super::network::{Network, XdpMode};
 use super::next_hops::reaching;
 
 /// Interfaces found by ourselves are kept while they exist: a driver may reset its link when a program comes, and
-/// the route that goes with the link must not take the program away again.
-pub fn wanted(config: &Config, network: &Network, before: &BTreeSet<u32>) -> BTreeSet<u32> {
+/// the route that goes with the link must not take the program away again. `resolved`: what names stand for.
+pub fn wanted(
+    config: &Config,
+    resolved: &BTreeSet<IpAddr>,
+    network: &Network,
+    before: &BTreeSet<u32>,
+) -> BTreeSet<u32> {
     match &config.node.interfaces {
         Some(names) => {
             let named = network.links.iter().filter(|(_, link)| names.contains(&link.name));
             named.map(|(&ifindex, _)| ifindex).collect()
         }
         None => {
-            let found = reaching(config, network);
+            let found = reaching(config, resolved, network);
             before
                 .union(&found)
                 .copied()

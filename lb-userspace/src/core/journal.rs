@@ -3,6 +3,7 @@
 //! Counts what it has ever written, so that a reader finds where it stopped.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use super::alarm::News;
@@ -27,6 +28,8 @@ pub struct Entry {
 pub enum What {
     Backend {
         name: Name,
+        /// Of a backend that has a name, which may be several.
+        address: Option<SocketAddr>,
         /// None: it is new.
         from: Option<State>,
         to: State,
@@ -34,6 +37,11 @@ pub enum What {
     },
     /// An override began to hold again, or ended by itself.
     Override {
+        name: Name,
+        text: String,
+    },
+    /// The name of a backend has other addresses, or cannot be resolved, or can be again.
+    Resolved {
         name: Name,
         text: String,
     },
@@ -79,7 +87,7 @@ mod tests {
         }
         let text = |entry: &Entry| match &entry.what {
             What::Node(text) => text.clone(),
-            What::Backend { .. } | What::Override { .. } | What::Alarm(_) => String::new(),
+            What::Backend { .. } | What::Override { .. } | What::Resolved { .. } | What::Alarm(_) => String::new(),
         };
         assert_eq!(journal.entries().count(), 1000);
         assert_eq!(journal.entries().next().map(text), Some("500".to_owned()));

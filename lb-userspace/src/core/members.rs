@@ -1,7 +1,8 @@
 //! Gives services and backends their ids and remembers who has which, for as long as a flow may name them.
 //!
 //! Ids are the lowest free ones from 1 up. They survive reloads, and restarts by the fingerprints in the pinned maps.
-//! A backend that is no longer in the file is leaving: it keeps its id until no flow of it is left.
+//! A backend that is no longer in the file, or no address of its name any more, is leaving: it keeps its id until no flow
+//! of it is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,7 +11,8 @@ use std::time::SystemTime;
 use lb_common::abi::{BackendId, MAX_BACKENDS, MAX_LISTENS, MAX_SERVICES, ServiceId};
 use thiserror::Error;
 
-use super::config::Config;
+use super::config::{Backend, Config, Service};
+use super::dns::Names;
 use super::endings::Rules;
 use super::fingerprint;
 use super::kernel::KernelState;
@@ -33,8 +35,10 @@ pub struct Member {
     pub address: SocketAddr,
     /// None: found in the pinned maps, and no file seen since names it.
     pub name: Option<Name>,
-    /// In the file.
+    /// In the file; of a name, that of all its addresses together.
     pub weight: u16,
+    /// How many addresses share the weight.
+    pub sharers: u16,
     /// Of its service in the last file that named it.
     pub rules: Option<Rules>,
     pub leaving: Option<Leaving>,
@@ -43,6 +47,8 @@ pub struct Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaving {
     pub since: SystemTime,
+    /// The file still has its name.
+    pub renounced: bool,
     /// Whether its flows have been counted once since. That count may have begun before.
     counted: bool,
 }
@@ -61,8 +67,19 @@ pub struct TooMany {
 }
 
 impl Leaving {
-    const fn new(since: SystemTime) -> Self {
-        Self { since, counted: false }
+    const fn new(since: SystemTime, renounced: bool) -> Self {
+        Self {
+            since,
+            renounced,
+            counted: false,
+        }
+    }
+
+    pub const fn why(&self) -> &'static str {
+        match self.renounced {
+            true => "no longer an address of its name",
+            false => "removed from the configuration",
+        }
     }
 }
 
@@ -76,8 +93,9 @@ impl Members {
                 address: SocketAddr::new(backend.address.into(), backend.port.get()),
                 name: None,
                 weight: 0,
+                sharers: 1,
                 rules: None,
-                leaving: Some(Leaving::new(now)),
+                leaving: Some(Leaving::new(now, false)),
             };
             (id, member)
         });
@@ -89,8 +107,9 @@ impl Members {
         }
     }
 
-    /// Afterwards all of the file's services and backends have ids; or, refused, nothing has changed.
-    pub fn enlist(&mut self, config: &Config, now: SystemTime) -> Result<(), TooMany> {
+    /// Afterwards all of the file's services and backends have ids, each address of a name for itself; or, refused, nothing
+    /// has changed.
+    pub fn enlist(&mut self, config: &Config, names: &Names, now: SystemTime) -> Result<(), TooMany> {
         if config
             .services
             .values()
@@ -103,10 +122,11 @@ impl Members {
                 limit: MAX_LISTENS,
             });
         }
-        let services = self.service_ids(config)?;
-        let mut backends = self.in_file(config, &services)?;
+        let services = self.service_ids(config, names)?;
+        let mut backends = self.in_file(config, names, &services)?;
         for (id, mut member) in std::mem::take(&mut self.backends) {
-            member.leaving.get_or_insert(Leaving::new(now));
+            let renounced = member.name.as_ref().is_some_and(|name| config.backend(name).is_some());
+            member.leaving.get_or_insert(Leaving::new(now, renounced));
             backends.entry(id).or_insert(member);
         }
         let former = self.services.iter().map(|(name, &id)| (fingerprint::service(name), id));
@@ -131,7 +151,7 @@ impl Members {
         });
     }
 
-    fn service_ids(&self, config: &Config) -> Result<BTreeMap<String, ServiceId>, TooMany> {
+    fn service_ids(&self, config: &Config, names: &Names) -> Result<BTreeMap<String, ServiceId>, TooMany> {
         // A service that was away, and is back before its last flow ended, finds its id with its backends.
         let of_backend: BTreeMap<u64, ServiceId> = self.backends.values().map(|m| (m.fingerprint, m.service)).collect();
         let used = self
@@ -143,10 +163,10 @@ impl Members {
         let mut free = (1..MAX_SERVICES as ServiceId).filter(|id| !used.contains(id));
         let mut ids = BTreeMap::new();
         for (name, service) in &config.services {
-            let fingerprints = service
-                .backends
-                .iter()
-                .map(|b| fingerprint::backend(name, &b.name, b.address, service.protocol));
+            let fingerprints = service.backends.iter().flat_map(|backend| {
+                let addresses = addresses(service, backend, names).into_iter();
+                addresses.map(|address| fingerprint::backend(name, &backend.name, address, service.protocol))
+            });
             let known = self
                 .services
                 .get(name)
@@ -167,24 +187,30 @@ impl Members {
     fn in_file(
         &self,
         config: &Config,
+        names: &Names,
         services: &BTreeMap<String, ServiceId>,
     ) -> Result<BTreeMap<BackendId, Member>, TooMany> {
         let known: BTreeMap<u64, BackendId> = self.backends.iter().map(|(&id, m)| (m.fingerprint, id)).collect();
         let mut free = (1..MAX_BACKENDS as BackendId).filter(|id| !self.backends.contains_key(id));
         let mut members = BTreeMap::new();
-        for (name, service) in &config.services {
-            for backend in &service.backends {
-                let fingerprint = fingerprint::backend(name, &backend.name, backend.address, service.protocol);
+        let backends = config.services.iter();
+        let backends = backends.flat_map(|(name, service)| service.backends.iter().map(move |b| (name, service, b)));
+        for (name, service, backend) in backends {
+            let addresses = addresses(service, backend, names);
+            let sharers = u16::try_from(addresses.len()).unwrap_or(u16::MAX);
+            for address in addresses {
+                let fingerprint = fingerprint::backend(name, &backend.name, address, service.protocol);
                 let id = known.get(&fingerprint).copied().or_else(|| free.next());
                 let member = Member {
                     fingerprint,
                     service: services[name],
-                    address: backend.address,
+                    address,
                     name: Some(Name {
                         service: name.clone(),
                         backend: backend.name.clone(),
                     }),
                     weight: backend.weight,
+                    sharers,
                     rules: Some(Rules::of(service)),
                     leaving: None,
                 };
@@ -199,4 +225,12 @@ impl Members {
         }
         Ok(members)
     }
+}
+
+/// Of one backend of the file, as far as they are known.
+fn addresses(service: &Service, backend: &Backend, names: &Names) -> Vec<SocketAddr> {
+    let question = service.question(backend);
+    let resolved = question.iter().flat_map(|question| names.addresses(question));
+    let resolved = resolved.map(|address| SocketAddr::new(address, backend.place.port()));
+    backend.place.address().into_iter().chain(resolved).collect()
 }

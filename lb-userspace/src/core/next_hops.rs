@@ -234,7 +234,7 @@ pub fn doors(hops: &NextHops, listen: IpAddr) -> BTreeSet<u32> {
 
 /// Interfaces where clients and backends are met, for a file that names none. One without a MAC address (`lo`)
 /// carries no frames of ours: for an address on it the clients come the way a route to them would go.
-pub fn reaching(config: &Config, network: &Network) -> BTreeSet<u32> {
+pub fn reaching(config: &Config, resolved: &BTreeSet<IpAddr>, network: &Network) -> BTreeSet<u32> {
     let hops = NextHops {
         network,
         interfaces: &BTreeSet::new(),
@@ -247,12 +247,13 @@ pub fn reaching(config: &Config, network: &Network) -> BTreeSet<u32> {
             let routed = hops.route_to(listen).filter(|_| owners.is_empty());
             reaching.extend(owners.into_iter().chain(routed.map(|path| path.ifindex)));
         }
-        let paths = service
-            .backends
-            .iter()
-            .filter_map(|backend| hops.route_to(backend.address.ip()));
+        let backends = service.backends.iter();
+        let backends = backends.filter_map(|backend| Some(backend.place.address()?.ip()));
+        let paths = backends.filter_map(|address| hops.route_to(address));
         reaching.extend(paths.map(|path| path.ifindex));
     }
+    let paths = resolved.iter().filter_map(|address| hops.route_to(*address));
+    reaching.extend(paths.map(|path| path.ifindex));
     reaching.retain(carries);
     reaching
 }

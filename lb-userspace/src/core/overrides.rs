@@ -56,7 +56,7 @@ pub enum Change {
 impl Word {
     fn of(backend: &Backend) -> Self {
         Self {
-            address: backend.address.to_string(),
+            address: backend.place.to_string(),
             weight: backend.weight,
             backup: backend.backup,
         }
@@ -83,7 +83,7 @@ impl Override {
 impl Overrides {
     /// Of a backend that the file does not know, nothing is kept.
     pub fn change(&mut self, name: Name, change: Change, said: Said, config: &Config) {
-        let Some(file) = in_file(config, &name) else { return };
+        let Some(file) = config.backend(&name) else { return };
         let new = Override {
             disable: None,
             drain: None,
@@ -105,7 +105,7 @@ impl Overrides {
     /// Gives up those about which the file has a new word, and tells which.
     pub fn yield_to(&mut self, config: &Config) -> BTreeMap<Name, Override> {
         let is_as_it_was =
-            |(name, said): &(Name, Override)| in_file(config, name).map(Word::of).as_ref() == Some(&said.file);
+            |(name, said): &(Name, Override)| config.backend(name).map(Word::of).as_ref() == Some(&said.file);
         let (kept, ended) = std::mem::take(&mut self.0).into_iter().partition(is_as_it_was);
         self.0 = kept;
         ended
@@ -118,13 +118,4 @@ impl Overrides {
     pub fn iter(&self) -> impl Iterator<Item = (&Name, &Override)> {
         self.0.iter()
     }
-}
-
-fn in_file<'a>(config: &'a Config, name: &Name) -> Option<&'a Backend> {
-    config
-        .services
-        .get(&name.service)?
-        .backends
-        .iter()
-        .find(|backend| backend.name == name.backend)
 }

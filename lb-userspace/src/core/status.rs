@@ -4,6 +4,7 @@
 //! counted; never asks anybody.
 
 mod render;
+mod services;
 mod warnings;
 
 #[cfg(test)]
@@ -13,17 +14,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use lb_common::abi::{self, Algorithm, BackendId, Mode};
+use lb_common::abi::{self, BackendId};
 use lb_common::verdict::Reason;
 use serde::{Deserialize, Serialize};
 
 pub use self::render::render;
 use super::alarm;
-use super::condition::{Condition, State};
-use super::config::{self, Protocol};
-use super::desired;
+use super::condition::State;
 use super::kernel::KernelState;
-use super::members::Name;
 use super::network::XdpMode;
 use super::timestamp::rfc3339;
 use super::world::World;
@@ -43,7 +41,7 @@ pub struct Status {
     pub flows: Flows,
     pub overrides: Vec<OverrideStatus>,
     pub alarms: Vec<AlarmStatus>,
-    /// Backends that the file no longer has and that still have flows.
+    /// Backends that the file, or their name, no longer has and that still have flows.
     pub leaving: Vec<Leaving>,
     pub warnings: Vec<String>,
 }
@@ -80,7 +78,7 @@ pub struct Service {
 #[serde(rename_all = "lowercase")]
 pub enum ServiceState {
     Up,
-    /// Served, but a backend is down, an interface is without the program, or a listen is out of clients' reach.
+    /// Served, but a backend is down or unresolved, an interface is without the program, or a listen is out of clients' reach.
     Degraded,
     /// Nobody takes new flows, or no client gets here.
     Down,
@@ -90,6 +88,9 @@ pub enum ServiceState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
     pub name: String,
+    /// `host:port` where it has a name; then each address of it has an entry, and they share the weight.
+    pub host: Option<String>,
+    /// Of one that is unresolved, its `host:port`.
     pub address: String,
     /// In the file.
     pub weight: u16,
@@ -153,6 +154,7 @@ pub struct Leaving {
     pub service: Option<String>,
     pub name: Option<String>,
     pub address: String,
+    pub reason: String,
     pub since: String,
     pub active_flows: u64,
 }
@@ -205,7 +207,7 @@ impl Status {
             },
             interfaces: interfaces(world, actual),
             vrrp: [],
-            services: services(world, actual, counters),
+            services: services::services(world, actual, counters),
             drops: reasons(false),
             passes: reasons(true),
             overrides: overrides(world),
@@ -230,117 +232,6 @@ fn interfaces(world: &World, actual: &KernelState) -> Vec<Interface> {
             xdp: mode(ifindex).map(word),
         })
         .collect()
-}
-
-fn services(world: &World, actual: &KernelState, counters: &Counters) -> Vec<Service> {
-    let Some((applied, _)) = world.settled() else {
-        return Vec::new();
-    };
-    let serving = world
-        .members()
-        .backends
-        .iter()
-        .filter(|(_, member)| member.leaving.is_none());
-    let ids: BTreeMap<&Name, BackendId> = serving
-        .filter_map(|(&id, member)| Some((member.name.as_ref()?, id)))
-        .collect();
-    let services = applied.file.config.services.iter();
-    services
-        .map(|(name, service)| {
-            let backend = |file: &config::Backend| {
-                let id = ids[&Name {
-                    service: name.clone(),
-                    backend: file.name.clone(),
-                }];
-                backend(world, counters, id, file, &world.conditions()[&id])
-            };
-            let backends: Vec<Backend> = service.backends.iter().map(backend).collect();
-            self::service(
-                name,
-                service,
-                service_state(world, actual, service, &backends),
-                backends,
-            )
-        })
-        .collect()
-}
-
-fn service(name: &str, service: &config::Service, state: ServiceState, backends: Vec<Backend>) -> Service {
-    Service {
-        name: name.to_owned(),
-        listen: service.listens.iter().map(ToString::to_string).collect(),
-        protocol: match service.protocol {
-            Protocol::Tcp => "tcp".to_owned(),
-            Protocol::Udp => "udp".to_owned(),
-        },
-        mode: mode(service.mode).to_owned(),
-        algorithm: algorithm(service.algorithm).to_owned(),
-        state,
-        backends,
-    }
-}
-
-const fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Nat => "nat",
-        Mode::DsrL2 => "dsr-l2",
-        Mode::DsrIpip => "dsr-ipip",
-    }
-}
-
-const fn algorithm(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::Maglev => "maglev",
-        Algorithm::RoundRobin => "round-robin",
-        Algorithm::LeastConnections => "least-connections",
-        Algorithm::Source => "source",
-    }
-}
-
-/// Green only where packets are: the kernel's side counts as much as the backends.
-fn service_state(world: &World, actual: &KernelState, service: &config::Service, backends: &[Backend]) -> ServiceState {
-    let heard = service.listens.iter().filter(|listen| {
-        let served = actual.listens.contains_key(&desired::listen(service, listen));
-        served && warnings::unheard(world, actual, listen.ip()).is_none()
-    });
-    let heard = heard.count();
-    let attached = world
-        .interfaces()
-        .iter()
-        .filter(|ifindex| actual.attached.contains_key(ifindex))
-        .count();
-    let is = |state| backends.iter().any(|backend| backend.state == state);
-    if heard == 0 || attached == 0 || !is(State::Up) {
-        ServiceState::Down
-    } else if is(State::Down) || heard < service.listens.len() || attached < world.interfaces().len() {
-        ServiceState::Degraded
-    } else {
-        ServiceState::Up
-    }
-}
-
-fn backend(
-    world: &World,
-    counters: &Counters,
-    id: BackendId,
-    file: &config::Backend,
-    condition: &Condition,
-) -> Backend {
-    let traffic = counters.traffic.get(&id).copied().unwrap_or_default();
-    Backend {
-        name: file.name.clone(),
-        address: file.address.to_string(),
-        weight: file.weight,
-        effective_weight: condition.effective_weight,
-        state: condition.state,
-        reason: condition.reason.clone(),
-        since: rfc3339(condition.since.wall),
-        active_flows: world.flows(id),
-        new_flows: traffic.new_flows,
-        packets: traffic.packets_to_backend + traffic.packets_to_client,
-        bytes: traffic.bytes_to_backend + traffic.bytes_to_client,
-        snat_ports_exhausted: traffic.ports_exhausted,
-    }
 }
 
 fn overrides(world: &World) -> Vec<OverrideStatus> {
@@ -391,6 +282,7 @@ fn leaving(world: &World) -> Vec<Leaving> {
             service: name.as_ref().map(|name| name.service.clone()),
             name: name.map(|name| name.backend),
             address: member.address.to_string(),
+            reason: member.leaving?.why().to_owned(),
             since: rfc3339(member.leaving?.since),
             active_flows: world.flows(id),
         })

@@ -3,8 +3,10 @@
 //! Never acts and never asks the time. Scenarios in `tests/it/scenarios` show it at work.
 
 mod alarms;
+mod apply;
 mod checks;
 mod conclude;
+mod names;
 mod overrides;
 mod pace;
 mod tables;
@@ -21,6 +23,7 @@ use lb_common::verdict::Reason;
 use super::alarm::Alarms;
 use super::condition::{Condition, State};
 use super::config::{Node, Parsed, Xdp};
+use super::dns::{Answer, Names, Question};
 use super::endings::Terms;
 use super::health::observation::Observation;
 use super::health::{Health, Launch};
@@ -42,6 +45,7 @@ use tables::Table;
 const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and files come seldom")]
 pub enum Event {
     /// The file, read anew; or why it cannot be used.
     Config(Result<Parsed, String>),
@@ -60,6 +64,8 @@ pub enum Event {
     Recorded(Result<(), String>),
     /// What checks saw. Of very many backends very many may come up or go at once: what follows is concluded once.
     Observed(Vec<(Launch, Observation)>),
+    /// What became of a question about a name.
+    Resolved(Question, Answer),
     /// A sign that this backend may be in trouble.
     Doubt(BackendId),
     /// What became of the last plan; empty when all went well.
@@ -96,6 +102,10 @@ pub struct World {
     /// Attachments of an earlier daemon that stay, though the file may have another word for their mode.
     kept: Option<BTreeMap<u32, Attachment>>,
     interfaces: BTreeSet<u32>,
+    names: Names,
+    questions: Vec<Question>,
+    /// Why names have more addresses than there is room for.
+    overcrowded: Option<String>,
     members: Members,
     overrides: Overrides,
     keeping: Keeping,
@@ -141,9 +151,15 @@ impl World {
         }
     }
 
-    /// Says whether there may be something to do for the kernel; for checks, see `take_launches`.
+    /// Says whether there may be something to do for the kernel; for checks, see `take_launches`, for names
+    /// `take_questions`.
     pub fn handle(&mut self, event: Event, now: Moment) -> bool {
-        let changed = self.take_in(event, now);
+        let mut changed = self.take_in(event, now);
+        if self.let_addresses_go(now) {
+            self.conclude(now);
+            changed = true;
+        }
+        self.questions.extend(self.names.due(now.monotonic));
         self.launches.extend(self.health.due(now.monotonic));
         self.keeping.follow(&self.overrides, now.monotonic);
         changed
@@ -196,6 +212,11 @@ impl World {
                     return false;
                 }
             }
+            Event::Resolved(question, answer) => {
+                if !self.resolved(&question, answer, now) {
+                    return false;
+                }
+            }
             Event::Doubt(backend) => {
                 self.health.doubt(backend, now.monotonic);
                 return false;
@@ -238,6 +259,7 @@ impl World {
             self.alarms.next_deadline(),
             self.selection.next_deadline(),
             self.pace.next_deadline(),
+            self.names.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -355,33 +377,6 @@ impl World {
 
     pub fn failures(&self) -> &[Failure] {
         &self.failures
-    }
-
-    fn apply(&mut self, file: Parsed, now: Moment) {
-        self.refused = None;
-        if let Some(applied) = self
-            .applied
-            .as_mut()
-            .filter(|applied| applied.file.config == file.config)
-        {
-            applied.file = file;
-            return;
-        }
-        if let Err(error) = self.members.enlist(&file.config, now.wall) {
-            self.refused = Some(error.to_string());
-            return;
-        }
-        self.confirm_overrides(&file.config, now.wall);
-        self.node.get_or_insert_with(|| file.config.node.clone());
-        let news = self.alarms.follow(&file.config.alarms, now);
-        self.tell(news, now);
-        let generation = self.applied.as_ref().map_or(1, |applied| applied.generation + 1);
-        self.applied = Some(Applied {
-            file,
-            generation,
-            at: now.wall,
-        });
-        self.watch(now);
     }
 
     /// A count clears leaving backends only if the plan that took their slots away has been carried out; says

@@ -12,7 +12,7 @@ use tracing::info;
 use super::{DISK_WAITS, Daemon};
 use crate::core::config::MAX_WEIGHT;
 use crate::core::explain::{self, Explanation};
-use crate::core::members::Name;
+use crate::core::members::{Member, Name};
 use crate::core::overrides::Change;
 use crate::core::status::{About, Counters, Status};
 use crate::core::world::Event;
@@ -148,26 +148,31 @@ impl Daemon {
         }
     }
 
-    /// How a backend is doing now, in a sentence.
+    /// How a backend is doing now, in a sentence for each of its addresses.
     fn standing(&self, name: &Name) -> String {
         let Name { service, backend } = name;
-        let member = self
-            .world
-            .members()
-            .backends
-            .iter()
-            .find(|(_, member)| member.name.as_ref() == Some(name));
-        let Some((id, condition)) = member.and_then(|(id, _)| Some((id, self.world.conditions().get(id)?))) else {
-            return format!("{service}/{backend} takes effect when the network is known");
+        let members = self.world.members().backends.iter();
+        let own = members.filter(|(_, member)| member.name.as_ref() == Some(name) && member.leaving.is_none());
+        let sentence = |(id, member): (&BackendId, &Member)| {
+            let condition = self.world.conditions().get(id)?;
+            let at = self.world.question_of(name).map(|_| format!(" at {}", member.address));
+            let at = at.unwrap_or_default();
+            let reason = match &condition.reason {
+                none if none.is_empty() => String::new(),
+                reason => format!(" ({reason})"),
+            };
+            let state = condition.state.word();
+            let (weight, flows) = (condition.effective_weight, self.world.flows(*id));
+            Some(format!(
+                "{service}/{backend}{at} is {state}{reason}, effective weight {weight}, {flows} flows"
+            ))
         };
-        let reason = if condition.reason.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", condition.reason)
-        };
-        let state = condition.state.word();
-        let (weight, flows) = (condition.effective_weight, self.world.flows(*id));
-        format!("{service}/{backend} is {state}{reason}, effective weight {weight}, {flows} flows")
+        let sentences: Vec<String> = own.filter_map(sentence).collect();
+        match (sentences.is_empty(), self.world.network().is_some()) {
+            (false, _) => sentences.join("\n"),
+            (true, true) => format!("{service}/{backend} takes effect when its name is resolved"),
+            (true, false) => format!("{service}/{backend} takes effect when the network is known"),
+        }
     }
 
     fn flows(&self, service: Option<&str>, backend: Option<&str>) -> Result<Flows, String> {

@@ -68,7 +68,7 @@ impl Daemon {
     }
 
     /// What was asked of backends that are gone is of no interest.
-    fn crew_follows(&mut self) {
+    pub(super) fn crew_follows(&mut self) {
         let world = &self.world;
         self.crew.retain(|id| world.target(id).is_some());
     }

@@ -66,18 +66,26 @@ impl Told {
     fn tell_changes(&mut self, world: &World) {
         for entry in world.journal().since(self.entries) {
             match &entry.what {
-                What::Backend { name, from, to, reason } => {
+                What::Backend {
+                    name,
+                    address,
+                    from,
+                    to,
+                    reason,
+                } => {
                     let (service, backend) = (&name.service, &name.backend);
+                    let address = address.map(tracing::field::display);
                     match (from, to) {
                         // As the configuration has it.
                         (Some(State::Checking), State::Up) => {}
-                        (_, State::Down) => warn!(service, backend, state = ?to, reason, "backend"),
-                        _ => info!(service, backend, state = ?to, reason, "backend"),
+                        (_, State::Down) => warn!(service, backend, address, state = ?to, reason, "backend"),
+                        _ => info!(service, backend, address, state = ?to, reason, "backend"),
                     }
                 }
                 What::Override { name, text } => {
                     info!(service = name.service, backend = name.backend, text, "override");
                 }
+                What::Resolved { name, text } => info!(service = name.service, backend = name.backend, text, "name"),
                 What::Alarm(News {
                     service,
                     text,

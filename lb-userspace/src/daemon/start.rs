@@ -18,6 +18,7 @@ use crate::core::sightings::Sightings;
 use crate::core::world::{Event, World};
 use crate::io::bpf::{AwaitedSigns, Kernel};
 use crate::io::control::Control;
+use crate::io::dns::Resolver;
 use crate::io::frames::Frames;
 use crate::io::probes::Crew;
 use crate::io::record::Record;
@@ -89,6 +90,7 @@ impl Daemon {
             record,
             promised: Vec::new(),
             crew: Crew::gather(),
+            resolver: Resolver::default(),
             told: Told::default(),
         };
         match daemon.take_over(picture, parsed).await {
@@ -202,8 +204,10 @@ pub(super) fn check_interfaces(config: &Config, applied: Option<&Config>, networ
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::core::config::{Node, Xdp};
+    use crate::core::config::{Dns, Node, Xdp};
     use crate::core::network::Link;
 
     fn host(names: &[&str]) -> Network {
@@ -233,6 +237,11 @@ mod tests {
         };
         Config {
             node,
+            dns: Dns {
+                servers: None,
+                min_ttl: Duration::from_secs(1),
+                max_ttl: Duration::from_secs(30),
+            },
             services: BTreeMap::new(),
             alarms: BTreeMap::new(),
         }

@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod config_file;
 pub mod control;
+pub mod dns;
 pub mod flows;
 pub mod frames;
 pub mod netlink;

@@ -5,6 +5,7 @@
 
 mod backends;
 mod host;
+mod names;
 mod stage;
 mod traffic;
 

@@ -25,6 +25,7 @@ use lb_userspace::core::world::{Counted, Event, Moment, World};
 
 use super::backends::Backends;
 use super::host;
+use super::names::Names;
 use super::traffic::Traffic;
 
 /// 2026-01-01T00:00:00Z.
@@ -36,6 +37,7 @@ pub struct Stage {
     kernel: Kernel,
     network: Network,
     backends: Backends,
+    names: Names,
     file: String,
     daemon: Option<Daemon>,
     /// What the daemon has written down for the next one.
@@ -66,6 +68,7 @@ impl Stage {
             kernel: Kernel::default(),
             network: Network::default(),
             backends: Backends::default(),
+            names: Names::default(),
             file: String::new(),
             daemon: None,
             record: None,
@@ -90,8 +93,10 @@ impl Stage {
             "config" => self.file = unindent(body),
             "record" => self.record = Some(unindent(body)),
             "start" => drop(self.start()?),
-            _ if host::change(&mut self.network, command)? || self.backends.change(command)? => {}
-            _ => bail!("only `config`, `record`, the network, backends and `start` can be given"),
+            _ if host::change(&mut self.network, command)?
+                || self.backends.change(command)?
+                || self.names.change(command)? => {}
+            _ => bail!("only `config`, `record`, the network, backends, names and `start` can be given"),
         }
         Ok(())
     }
@@ -154,12 +159,12 @@ impl Stage {
         Ok(happened)
     }
 
-    /// A reading of counters, the answer of a backend, or a deadline of the daemon.
+    /// A reading of counters, the answer of a backend or of a name server, or a deadline of the daemon.
     fn next_event(&mut self, until: Duration) -> Option<(Duration, Event)> {
         let deadline = self.daemon.as_ref()?.world.next_deadline();
         let deadline = deadline.map(|at| at.saturating_duration_since(self.base));
-        let (reading, answer) = (self.traffic.next(), self.backends.next());
-        let next = [reading, answer, deadline].into_iter().flatten().min()?;
+        let (reading, answer, resolved) = (self.traffic.next(), self.backends.next(), self.names.next());
+        let next = [reading, answer, resolved, deadline].into_iter().flatten().min()?;
         let at = Some(next).filter(|at| *at <= until);
         if at.is_some() && reading == at {
             let readable = self.traffic.count(&mut self.counters);
@@ -167,6 +172,10 @@ impl Stage {
         }
         if at.is_some() && answer == at {
             return Some((next, Event::Observed(vec![self.backends.take()?])));
+        }
+        if at.is_some() && resolved == at {
+            let (question, answer) = self.names.take()?;
+            return Some((next, Event::Resolved(question, answer)));
         }
         at.map(|at| (at, Event::Tick))
     }
@@ -181,6 +190,7 @@ impl Stage {
             ending: BTreeMap::new(),
         });
         self.backends.forget();
+        self.names.forget();
         if let Some(record) = self.record.clone() {
             self.learn(Event::Recalled(Ok(record.into_bytes())))?;
         }
@@ -212,6 +222,9 @@ impl Stage {
             let target = daemon.world.target(launch.backend).context("a check is of somebody")?;
             self.backends.ask(launch, target, self.clock);
         }
+        for question in daemon.world.take_questions() {
+            self.names.ask(question, self.clock);
+        }
         if let Some(record) = daemon.world.take_record() {
             self.record = Some(record);
             daemon.world.handle(Event::Recorded(Ok(())), now);
@@ -223,7 +236,7 @@ impl Stage {
         if host::change(&mut self.network, command)? {
             return Ok(Some(Event::Network(self.network.clone())));
         }
-        if self.backends.change(command)? || self.traffic.change(command, self.clock)? {
+        if self.backends.change(command)? || self.names.change(command)? || self.traffic.change(command, self.clock)? {
             return Ok(None);
         }
         let words: Vec<&str> = command.split_whitespace().collect();

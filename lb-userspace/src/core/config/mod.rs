@@ -23,6 +23,7 @@ mod weights;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,12 +35,14 @@ use lb_common::abi::{Algorithm, Mode};
 pub use schema::json_schema;
 pub use service::{TCP_IDLE_TIMEOUT, UDP_IDLE_TIMEOUT};
 
-pub use values::{Datapoints, Threshold};
+pub use values::{Datapoints, HostPort, Threshold, is_routed};
 
 use diagnostic::{Report, subject};
 use file::File;
 use reader::{Field, Reader, Value};
 
+use super::dns::{Family, Question};
+use super::members::Name;
 use super::network::{Network, Prefix};
 use super::next_hops::owners;
 
@@ -52,10 +55,13 @@ const RUN_DIR: &str = "/run/naru";
 const STATE_DIR: &str = "/var/lib/naru";
 const PIN_DIR: &str = "/sys/fs/bpf/naru";
 const MAX_FLOWS: u32 = 262_144;
+const MIN_TTL: Duration = Duration::from_secs(1);
+const MAX_TTL: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub node: Node,
+    pub dns: Dns,
     /// By name.
     pub services: BTreeMap<String, Service>,
     /// By name.
@@ -75,6 +81,16 @@ pub struct Node {
     pub pin_dir: PathBuf,
     /// How many flows the table is made for.
     pub max_flows: u32,
+}
+
+/// How the names of backends are followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// None: those of /etc/resolv.conf.
+    pub servers: Option<Vec<SocketAddr>>,
+    /// No more than `max_ttl`.
+    pub min_ttl: Duration,
+    pub max_ttl: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,13 +139,21 @@ pub enum OnDown {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// The `[backend.NAME]`, or the literal address where the file gives that.
+    /// The `[backend.NAME]`, or the literal place where the file gives that.
     pub name: String,
-    pub address: SocketAddr,
+    pub place: Place,
     /// 0: no new flows.
     pub weight: u16,
     /// Used while no other is up.
     pub backup: bool,
+}
+
+/// Where a backend is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    Address(SocketAddr),
+    /// Every address of the name is a backend, and they share its weight.
+    Host(HostPort),
 }
 
 /// Shifts the weights of a service while a metric is too high.
@@ -148,6 +172,67 @@ pub struct Alarm {
     /// How long it must be without a data point that counts.
     pub clear_after: Duration,
     pub ramp: Duration,
+}
+
+impl Place {
+    pub const fn port(&self) -> u16 {
+        match self {
+            Self::Address(address) => address.port(),
+            Self::Host(host) => host.port,
+        }
+    }
+
+    pub const fn host(&self) -> Option<&HostPort> {
+        match self {
+            Self::Address(_) => None,
+            Self::Host(host) => Some(host),
+        }
+    }
+
+    /// None: it is only known by its name.
+    pub const fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Host(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Host(host) => write!(f, "{host}"),
+        }
+    }
+}
+
+impl Service {
+    pub fn family(&self) -> Family {
+        let listen = self.listens.first().map(SocketAddr::ip);
+        listen.map_or(Family::Ipv4, Family::of)
+    }
+
+    /// What is to be asked about the name, where the backend has one.
+    pub fn question(&self, backend: &Backend) -> Option<Question> {
+        match &backend.place {
+            Place::Address(_) => None,
+            Place::Host(HostPort { host, .. }) => Some(Question::new(host, self.family())),
+        }
+    }
+}
+
+impl Config {
+    pub fn backend(&self, name: &Name) -> Option<&Backend> {
+        let mut backends = self.services.get(&name.service)?.backends.iter();
+        backends.find(|backend| backend.name == name.backend)
+    }
+
+    /// What names of backends stand for is asked by these.
+    pub fn questions(&self) -> impl Iterator<Item = Question> {
+        let services = self.services.values();
+        services.flat_map(|service| service.backends.iter().filter_map(|backend| service.question(backend)))
+    }
 }
 
 /// A file without errors.
@@ -189,6 +274,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<Parsed, Vec<Diagnostic>> {
     Ok(Parsed {
         config: Config {
             node: node(file.node),
+            dns: dns(&file.dns),
             services,
             alarms,
         },
@@ -223,6 +309,21 @@ fn node(field: Field<file::Node>) -> Node {
             .value()
             .and_then(|flows| u32::try_from(flows.0).ok())
             .unwrap_or(MAX_FLOWS),
+    }
+}
+
+fn dns(field: &Field<file::Dns>) -> Dns {
+    let dns = field.value().cloned().unwrap_or_default();
+    let (min, max) = (dns.min_ttl.value().copied(), dns.max_ttl.value().copied());
+    // Of one that is not given, nothing makes the other untrue.
+    let min_ttl = min.unwrap_or_else(|| MIN_TTL.min(max.unwrap_or(MIN_TTL)));
+    Dns {
+        servers: dns
+            .servers
+            .value()
+            .map(|list| list.0.iter().map(|at| at.value).collect()),
+        min_ttl,
+        max_ttl: max.unwrap_or(MAX_TTL.max(min_ttl)),
     }
 }
 

@@ -174,7 +174,7 @@ fn check_backend(who: &str, backend: &At<Backend>, report: &mut Report<'_>) {
         report.error(
             &backend.span,
             format!("{who}: `address` is missing"),
-            "add address = \"198.18.1.11:8080\"".to_owned(),
+            "add address = \"198.18.1.11:8080\", or host = \"app.example:8080\"".to_owned(),
         );
     }
     if given > 1 {

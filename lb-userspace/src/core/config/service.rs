@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lb_common::abi::{self, MAX_SNAT};
 
+use super::Place;
 use super::checks;
 use super::diagnostic::{Report, Span, subject, suggest};
 use super::file::{self, Algorithm, File, Mode, OnDown, Protocol, WhenNoneUp};
@@ -63,32 +64,38 @@ struct Context<'a> {
     beside: Beside<'a>,
 }
 
-/// An element of `backends` with its address, where that is known.
+/// An element of `backends` with its place, where that could be read.
 struct Found<'a> {
     name: String,
     span: &'a Span,
-    address: Option<SocketAddr>,
+    place: Option<Place>,
+}
+
+impl Found<'_> {
+    fn address(&self) -> Option<SocketAddr> {
+        self.place.as_ref()?.address()
+    }
 }
 
 impl Context<'_> {
     fn members<'s>(&self, field: &'s Field<List<Member>>, report: &mut Report<'_>) -> Vec<Found<'s>> {
         let elements = field.value().into_iter().flat_map(|list| &list.0);
         let found = elements.map(|At { value, span }| {
-            let address = match value {
-                Member::Name(name) => self.address_of(name, span, report),
-                Member::Endpoint(Endpoint(address)) => Some(*address),
-                Member::Host(_) => None,
+            let place = match value {
+                Member::Name(name) => self.place_of(name, span, report),
+                Member::Endpoint(Endpoint(address)) => Some(Place::Address(*address)),
+                Member::Host(host) => Some(Place::Host(host.clone())),
             };
             Found {
                 name: value.to_string(),
                 span,
-                address,
+                place,
             }
         });
         found.collect()
     }
 
-    fn address_of(&self, name: &str, span: &Span, report: &mut Report<'_>) -> Option<SocketAddr> {
+    fn place_of(&self, name: &str, span: &Span, report: &mut Report<'_>) -> Option<Place> {
         let empty = Sections(BTreeMap::new());
         let backends = match &self.beside.file.backend {
             Field::Absent => &empty,
@@ -100,16 +107,17 @@ impl Context<'_> {
             report.error(span, format!("{}: backend {name:?} is not defined", self.who), hint);
             return None;
         };
-        backend.value()?.address.value().map(|Endpoint(address)| *address)
+        let file::Backend { address, host, .. } = backend.value()?;
+        let address = address.value().map(|Endpoint(address)| Place::Address(*address));
+        address.or_else(|| host.value().cloned().map(Place::Host))
     }
 
     fn check_duplicates(&self, members: &[&Found<'_>], report: &mut Report<'_>) {
-        let (mut names, mut addresses) = (BTreeMap::new(), BTreeMap::new());
+        let (mut names, mut places) = (BTreeMap::new(), BTreeMap::new());
         for member in members {
             let named = *names.entry(&member.name).or_insert(*member);
-            let at = member
-                .address
-                .map_or(*member, |address| *addresses.entry(address).or_insert(*member));
+            let place = member.place.as_ref();
+            let at = place.map_or(*member, |place| *places.entry(place).or_insert(*member));
             let same_name = Some(named).filter(|first| first.span != member.span);
             let same_address = Some(at).filter(|first| first.span != member.span);
             let (message, first) = match (same_name, same_address) {
@@ -129,7 +137,7 @@ impl Context<'_> {
         let Some(protocol) = protocol(service) else { return };
         for member in members {
             let listen = member
-                .address
+                .address()
                 .and_then(|address| self.beside.listens.get(&(protocol, address)));
             if let Some((owner, at)) = listen {
                 let owner = subject("service", Some(owner));
@@ -152,7 +160,7 @@ impl Context<'_> {
         let listens = service.listen.value().into_iter().flat_map(|list| &list.0);
         let ports: Vec<u16> = listens.map(|listen| listen.value.0.port()).collect();
         for member in members {
-            let Some(port) = member.address.map(|address| address.port()) else {
+            let Some(port) = member.place.as_ref().map(Place::port) else {
                 continue;
             };
             if let Some(other) = ports.iter().find(|listen| **listen != port) {
@@ -176,7 +184,7 @@ impl Context<'_> {
         let snat = snat.map(|snat| (&snat.span, snat.value.0));
         let members = members
             .iter()
-            .filter_map(|member| Some((member.span, member.address?.ip())));
+            .filter_map(|member| Some((member.span, member.address()?.ip())));
         let mut addresses = listens.chain(members).chain(snat);
         let Some((_, first)) = addresses.next() else { return };
         if let Some((span, other)) = addresses.find(|(_, address)| address.is_ipv4() != first.is_ipv4()) {
@@ -227,7 +235,7 @@ fn build(service: &file::Service, members: &[Found<'_>], backup: &[Found<'_>], f
         let weight = weights.get(&member.name).copied().unwrap_or(Some(1))?;
         Some(super::Backend {
             name: member.name.clone(),
-            address: member.address?,
+            place: member.place.clone()?,
             weight,
             backup,
         })

@@ -7,50 +7,33 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Report, Span, subject};
 use super::reader::NAMED_SECTIONS;
-use super::values::{self, Member};
 
 struct Row {
     section: &'static str,
     /// None: the whole section.
     key: Option<&'static str>,
-    when: When,
     /// Begins the sentence.
     what: &'static str,
 }
 
-enum When {
-    Given,
-    HostName,
-}
-
 const ROWS: &[Row] = &[
-    section("dns", "resolving the names of backends is"),
     section("vrrp", "VRRP is"),
     section("web", "the status pages are"),
-    key("backend", "host", When::Given, "resolving the names of backends is"),
-    key("backend", "srv", When::Given, "resolving the names of backends is"),
-    key(
-        "service",
-        "backends",
-        When::HostName,
-        "resolving the names of backends is",
-    ),
+    key("backend", "srv", "following SRV records is"),
 ];
 
 const fn section(section: &'static str, what: &'static str) -> Row {
     Row {
         section,
         key: None,
-        when: When::Given,
         what,
     }
 }
 
-const fn key(section: &'static str, key: &'static str, when: When, what: &'static str) -> Row {
+const fn key(section: &'static str, key: &'static str, what: &'static str) -> Row {
     Row {
         section,
         key: Some(key),
-        when,
         what,
     }
 }
@@ -66,17 +49,11 @@ pub fn check(root: &DeTable<'_>, report: &mut Report<'_>) {
                     let Some(table) = section.get_ref().as_table() else {
                         continue;
                     };
-                    let Some((key, value)) = table.get_key_value(key) else {
+                    let Some((key, _)) = table.get_key_value(key) else {
                         continue;
                     };
-                    if let Some(span) = row.when.applies(&key.span(), value) {
-                        complain(
-                            &span,
-                            &format!("{}: {}", subject(row.section, name), key.get_ref()),
-                            row.what,
-                            report,
-                        );
-                    }
+                    let who = format!("{}: {}", subject(row.section, name), key.get_ref());
+                    complain(&key.span(), &who, row.what, report);
                 }
             }
         }
@@ -103,20 +80,4 @@ fn complain(span: &Span, who: &str, what: &str, report: &mut Report<'_>) {
         format!("{who}: {what} not available in this version of Naru yet; remove it to run"),
         None,
     );
-}
-
-impl When {
-    /// Where to complain.
-    fn applies(&self, key: &Span, value: &Spanned<DeValue<'_>>) -> Option<Span> {
-        match self {
-            Self::Given => Some(key.clone()),
-            Self::HostName => {
-                let is_host = |text: &str| matches!(values::member(text), Ok(Member::Host(_)));
-                let mut elements = value.get_ref().as_array().into_iter().flatten();
-                elements
-                    .find(|item| item.get_ref().as_str().is_some_and(is_host))
-                    .map(Spanned::span)
-            }
-        }
-    }
 }

@@ -69,7 +69,7 @@ pub struct Endpoint(pub SocketAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix(pub IpAddr, pub u8);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPort {
     pub host: String,
     pub port: u16,
@@ -106,8 +106,14 @@ impl fmt::Display for Member {
         match self {
             Self::Name(name) => f.write_str(name),
             Self::Endpoint(Endpoint(address)) => write!(f, "{address}"),
-            Self::Host(HostPort { host, port }) => write!(f, "{host}:{port}"),
+            Self::Host(host) => write!(f, "{host}"),
         }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
     }
 }
 
@@ -293,6 +299,11 @@ fn routed(address: IpAddr) -> Result<IpAddr, Wrong> {
         .hint(hint));
     }
     Ok(address)
+}
+
+/// Whether a backend may have it.
+pub fn is_routed(address: IpAddr) -> bool {
+    routed(address).is_ok()
 }
 
 fn endpoint(text: &str) -> Result<Endpoint, Wrong> {

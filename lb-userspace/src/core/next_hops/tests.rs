@@ -209,7 +209,7 @@ fn interfaces_are_found_by_listens_and_backends() {
         let text = format!("[service.web]\nlisten = \"{listen}:80\"\nbackends = [\"{backend}:80\"]\n");
         parse("naru.toml", &text).unwrap().config
     };
-    let found = |listen, backend| reaching(&config(listen, backend), &network);
+    let found = |listen, backend| reaching(&config(listen, backend), &BTreeSet::new(), &network);
     assert_eq!(found("198.18.0.100", "198.18.1.11"), BTreeSet::from([2, 3]));
     assert_eq!(found("198.18.1.2", "198.18.1.11"), BTreeSet::from([3]));
     // An address on lo is met where its route would go.

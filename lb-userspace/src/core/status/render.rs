@@ -15,7 +15,7 @@ pub fn render(status: &Status) -> String {
         text.push_str(&self::service(service));
     }
     if !status.leaving.is_empty() {
-        text.push_str("\nLeaving, no longer in the file:\n");
+        text.push_str("\nLeaving:\n");
         text.push_str(&leaving(status));
     }
     if !status.alarms.is_empty() {
@@ -61,8 +61,20 @@ fn problems(status: &Status) -> Vec<String> {
         problems.push(format!("{} is refused, {kept}: {error}", status.config.path));
     }
     for service in &status.services {
-        for backend in service.backends.iter().filter(|backend| backend.state == State::Down) {
-            problems.push(format!("{}/{} is down: {}", service.name, backend.name, backend.reason));
+        for backend in &service.backends {
+            let (name, why) = (&backend.name, &backend.reason);
+            let at = backend.host.as_ref().map(|_| format!(" at {}", backend.address));
+            match backend.state {
+                State::Down => {
+                    problems.push(format!(
+                        "{}/{name}{} is down: {why}",
+                        service.name,
+                        at.unwrap_or_default()
+                    ));
+                }
+                State::Unresolved => problems.push(format!("{}/{name} is unresolved: {why}", service.name)),
+                _ => {}
+            }
         }
     }
     for alarm in status.alarms.iter().filter(|alarm| alarm.state == "ringing") {
@@ -126,7 +138,8 @@ fn leaving(status: &Status) -> String {
     let row = |backend: &super::Leaving| {
         let name = format!("{}/{}", or_unknown(&backend.service), or_unknown(&backend.name));
         let flows = format!("flows left: {}", backend.active_flows);
-        vec![name, backend.address.clone(), flows, format!("since {}", backend.since)]
+        let since = format!("since {}", backend.since);
+        vec![name, backend.address.clone(), flows, since, backend.reason.clone()]
     };
     table(&status.leaving.iter().map(row).collect::<Vec<_>>())
 }

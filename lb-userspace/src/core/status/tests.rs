@@ -110,7 +110,7 @@ fn the_document_is_the_contracts() {
     );
     assert_eq!(status["vrrp"], serde_json::json!([]));
     let backend = |address: &str| {
-        serde_json::json!({"name": address, "address": address, "weight": 1, "effective_weight": 1, "state": "up",
+        serde_json::json!({"name": address, "host": null, "address": address, "weight": 1, "effective_weight": 1, "state": "up",
             "reason": "", "since": since, "active_flows": 3, "new_flows": 5, "packets": 18, "bytes": 1800,
             "snat_ports_exhausted": 3})
     };

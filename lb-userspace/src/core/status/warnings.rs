@@ -30,6 +30,7 @@ pub fn warnings(world: &World, actual: &KernelState, counters: &Counters, flows:
     }));
     warnings.extend(world.quarrels().map(str::to_owned));
     warnings.extend(world.keeping().warnings());
+    warnings.extend(names(world));
     if let Some((applied, network)) = world.settled() {
         let file = &applied.file;
         warnings.extend(file.warnings.iter().map(|warning| warning.headline()));
@@ -41,6 +42,15 @@ pub fn warnings(world: &World, actual: &KernelState, counters: &Counters, flows:
         warnings.extend(next_start(world, &file.config));
     }
     warnings
+}
+
+/// Of a name without any address its backend says so itself.
+fn names(world: &World) -> Vec<String> {
+    let names = world.names().iter();
+    let named = names.filter(|(question, _)| world.names().addresses(question).next().is_some());
+    let troubles = named.filter_map(|(question, standing)| Some(format!("{}: {}", question.host, standing.trouble?)));
+    let overcrowded = world.overcrowded().map(|why| format!("names of backends: {why}"));
+    troubles.chain(overcrowded).collect()
 }
 
 fn fullness(flows: &Flows) -> impl Iterator<Item = String> {

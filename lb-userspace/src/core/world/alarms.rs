@@ -68,16 +68,22 @@ impl World {
         let serving = self.serving(&self.alarms);
         let shifted = serving.0.into_iter().filter_map(|(service, backends)| {
             let shift = self.alarms.shift(service)?;
-            let before = backends.into_iter().map(|(id, name, member)| {
+            // The addresses of a name have one weight, and one of them speaks for all.
+            let of_names = backends.iter().map(|(id, name, member)| (*name, (*id, *member)));
+            let first: BTreeMap<&Name, (BackendId, &Member)> = of_names.collect();
+            let before = first.iter().map(|(name, (id, member))| {
                 let said = self.overrides.get(name).and_then(|said| said.weight.as_ref());
                 Before {
-                    id,
+                    id: *id,
                     name: &name.backend,
                     weight: said.map_or(member.weight, |(weight, _)| *weight),
                     is_fixed: said.is_some(),
                 }
             });
-            Some(shift.apply(&before.collect::<Vec<_>>()))
+            let shifted = shift.apply(&before.collect::<Vec<_>>());
+            let each = backends.iter();
+            let each = each.filter_map(|(id, name, _)| Some((*id, shifted.get(&first[name].0)?.clone())));
+            Some(each.collect::<Vec<_>>())
         });
         shifted.flatten().collect()
     }

@@ -27,9 +27,9 @@ impl World {
         self.health.judge(backend)
     }
 
-    /// Whether a backend has not been judged yet: what we would do now, we might take back in a moment.
+    /// Whether a name has not been resolved, or a backend not been judged yet: what we would do now, we might take back in a moment.
     pub fn is_undecided(&self) -> bool {
-        self.pace.next_deadline().is_some() || self.health.is_undecided()
+        self.pace.next_deadline().is_some() || self.health.is_undecided() || self.names.is_undecided()
     }
 
     /// The node hears hardly anybody, and takes that for its own fault.
@@ -41,7 +41,7 @@ impl World {
     pub(super) fn watch(&mut self, now: Moment) {
         let Some(applied) = &self.applied else { return };
         let services = &applied.file.config.services;
-        let serving: BTreeSet<BackendId> = if self.tables.is_empty() {
+        let serving: BTreeSet<BackendId> = if self.tables.is_empty() || !self.acted {
             self.adopted.slots.values().flatten().copied().collect()
         } else {
             self.tables.values().flat_map(|table| &table.slots).copied().collect()
@@ -78,10 +78,19 @@ impl World {
             if from == Some(condition.state) || from.is_none() && is_usual(condition.state) {
                 continue;
             }
-            let name = self.members.backends.get(id).and_then(|member| member.name.clone());
-            let Some(name) = name else { continue };
-            let (to, reason) = (condition.state, condition.reason.clone());
-            self.journal.write(now, What::Backend { name, from, to, reason });
+            let Some(member) = self.members.backends.get(id) else {
+                continue;
+            };
+            let Some(name) = member.name.clone() else { continue };
+            let is_named = self.question_of(&name).is_some();
+            let what = What::Backend {
+                name,
+                address: is_named.then_some(member.address),
+                from,
+                to: condition.state,
+                reason: condition.reason.clone(),
+            };
+            self.journal.write(now, what);
         }
         let suspects = self.suspects_itself();
         if suspects != self.suspected {

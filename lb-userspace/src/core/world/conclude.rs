@@ -6,11 +6,12 @@ use lb_common::abi::{BackendId, ServiceId};
 
 use super::{Moment, World, tables};
 use crate::core::alarm::shift::Shifted;
-use crate::core::condition::{Condition, Way};
+use crate::core::condition::{Condition, State, Way};
 use crate::core::interfaces::{satisfying, wanted};
-use crate::core::members::Member;
+use crate::core::members::{Member, Name};
 use crate::core::next_hops::NextHops;
 use crate::core::selection::Candidate;
+use crate::core::sharing::{Shared, divided};
 use crate::core::steering::Share;
 
 impl World {
@@ -22,7 +23,8 @@ impl World {
         let config = &applied.file.config;
         self.kept
             .get_or_insert_with(|| satisfying(&self.adopted, &config.node, network));
-        self.interfaces = wanted(config, network, &self.interfaces);
+        let resolved = self.addresses_of_names();
+        self.interfaces = wanted(config, &resolved, network, &self.interfaces);
         let mut conditions = self.standing_alone(&self.shifted(), now);
         let unheeded = self.without_anybody(&conditions);
         if !unheeded.is_empty() {
@@ -112,24 +114,54 @@ impl World {
     fn make_tables(&mut self) {
         let Some(applied) = &self.applied else { return };
         let ids = self.members.services.values();
-        let mut shares: BTreeMap<ServiceId, Vec<Share>> = ids.map(|&service| (service, Vec::new())).collect();
-        let members = self
-            .members
-            .backends
-            .iter()
-            .filter(|(_, member)| member.leaving.is_none());
-        for (&backend, member) in members {
-            shares.entry(member.service).or_default().push(Share {
-                backend,
-                fingerprint: member.fingerprint,
-                weight: member.weight,
-                effective_weight: self.conditions[&backend].share,
-            });
+        let mut shares: BTreeMap<ServiceId, Shares> = ids.map(|&service| (service, Shares::default())).collect();
+        let all = self.members.backends.iter();
+        let members = all.filter(|(_, member)| member.leaving.is_none());
+        // Of several addresses one that was never judged has no part yet: until it has, others keep theirs.
+        let is_awaited =
+            |id: &BackendId, member: &Member| member.sharers > 1 && self.conditions[id].state == State::Checking;
+        let mut sharers: BTreeMap<&Name, u16> = BTreeMap::new();
+        for (id, member) in members.clone().filter(|(_, member)| member.sharers > 1) {
+            if let Some(name) = member.name.as_ref().filter(|_| !is_awaited(id, member)) {
+                *sharers.entry(name).or_default() += 1;
+            }
+        }
+        for (id, member) in members {
+            let several = member.name.as_ref().and_then(|name| sharers.get(name));
+            let sharers = several.copied().unwrap_or(1);
+            let weight = if is_awaited(id, member) { 0 } else { member.weight };
+            let shares = shares.entry(member.service).or_default();
+            shares.backends.push((*id, member.fingerprint));
+            shares.weights.push((weight, sharers));
+            shares.now.push((self.conditions[id].share, sharers));
         }
         let services = applied.file.config.services.iter();
         let algorithms = services
             .map(|(name, service)| (self.members.services[name], service.algorithm))
             .collect();
-        tables::update(&mut self.tables, shares, &algorithms);
+        let shares = shares.into_iter().map(|(service, shares)| (service, shares.divided()));
+        tables::update(&mut self.tables, shares.collect(), &algorithms);
+    }
+}
+
+/// Of a service, before the addresses of a name have their part of its weight.
+#[derive(Default)]
+struct Shares {
+    backends: Vec<(BackendId, u64)>,
+    weights: Vec<Shared>,
+    now: Vec<Shared>,
+}
+
+impl Shares {
+    fn divided(self) -> Vec<Share> {
+        let weights = divided(&self.weights).into_iter().zip(divided(&self.now));
+        let backends = self.backends.into_iter().zip(weights);
+        let share = |((backend, fingerprint), (weight, effective_weight))| Share {
+            backend,
+            fingerprint,
+            weight,
+            effective_weight,
+        };
+        backends.map(share).collect()
     }
 }

@@ -15,7 +15,7 @@ const CONTRACT: &str = include_str!("../../../../../config/naru.example.toml");
 fn backend(name: &str, address: &str, weight: u16) -> Backend {
     Backend {
         name: name.to_owned(),
-        address: address.parse().unwrap(),
+        place: Place::Address(address.parse().unwrap()),
         weight,
         backup: false,
     }
@@ -192,6 +192,7 @@ fn the_shipped_file_shows_every_default() {
     // Examples, not defaults.
     shipped.node.name = Some("lb-a".to_owned());
     shipped.node.interfaces = Some(vec!["eth0".to_owned()]);
+    shipped.dns.servers = Some(vec!["198.18.0.53:53".parse().unwrap()]);
     let web = shipped.services.get_mut("web").unwrap();
     web.snat = vec!["198.18.0.100".parse().unwrap()];
     web.max_active = Some(1);
@@ -226,7 +227,34 @@ fn the_contract_is_understood_except_for_what_cannot_be_done_yet() {
             &"15:1 [vrrp.main]: VRRP is not available in this version of Naru yet; remove it to run".to_owned()
         )
     );
-    assert_eq!(found.len(), 4);
+    assert_eq!(found.len(), 2);
+}
+
+#[test]
+fn names_are_asked_about_in_the_family_of_their_service() {
+    let text = r#"[dns]
+servers = ["198.18.0.53:5353"]
+max_ttl = "500ms"
+[backend.cloud]
+host = "App.Example.:80"
+[service.four]
+listen = "198.18.0.100:80"
+backends = ["cloud", "198.18.1.11:80"]
+[service.six]
+listen = "[2001:db8::1]:80"
+backends = ["app.example:81"]
+"#;
+    let config = config(text);
+    let questions: Vec<Question> = config.questions().collect();
+    let question = |family| Question::new("app.example", family);
+    assert_eq!(questions, [question(Family::Ipv4), question(Family::Ipv6)]);
+    let half = Duration::from_millis(500);
+    let dns = Dns {
+        servers: Some(vec!["198.18.0.53:5353".parse().unwrap()]),
+        min_ttl: half,
+        max_ttl: half,
+    };
+    assert_eq!(config.dns, dns);
 }
 
 #[test]

@@ -46,8 +46,19 @@ fn backends_of_a_service() {
           listen = \"198.18.0.1:1\"\nbackends = [\"a\"]\n",
             &[
                 "1:1 backend \"a\": has more than one of address, host and srv",
-                "3:1 backend \"a\": srv: resolving the names of backends is not available in this version of Naru yet; \
-             remove it to run",
+                "3:1 backend \"a\": srv: following SRV records is not available in this version of Naru yet; remove it to run",
+            ],
+        ),
+        (
+            "[backend.a]\nhost = \"app.example:1\"\n[service.web]\nlisten = \"198.18.0.1:1\"\n\
+          backends = [\"a\", \"app.example:1\", \"app.example:2\"]\n",
+            &["5:18 service \"web\": backends \"a\" and \"app.example:1\" have the same address"],
+        ),
+        (
+            "[service.web]\nlisten = \"198.18.0.1:1\"\nmode = \"dsr-l2\"\nbackends = [\"app.example:2\"]\n",
+            &[
+                "4:13 service \"web\": backend \"app.example:2\" is on port 2, the listen on 1; mode dsr-l2 does not \
+             translate ports",
             ],
         ),
         (
@@ -239,7 +250,7 @@ fn vrrp_and_dns() {
         "[dns]\nservers = [\"198.18.0.53\"]\nmin_ttl = \"30s\"\nmax_ttl = \"1s\"\n{SMALLEST}"
     ));
     assert_eq!(
-        dns[1..],
+        dns,
         [
             "2:12 [dns]: servers: \"198.18.0.53\" has no port",
             "4:11 [dns]: max_ttl is shorter than min_ttl"

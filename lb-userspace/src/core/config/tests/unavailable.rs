@@ -13,7 +13,7 @@ fn keys_of_a_service() {
             "[web]\nlisten = \"127.0.0.1:8404\"",
             vec![(4, 1, "[web]: the status pages are")],
         ),
-        ("[dns]", vec![(4, 1, "[dns]: resolving the names of backends is")]),
+        ("[dns]", vec![]),
         (
             "[vrrp.v]\ninterface = \"eth0\"\nid = 1\naddresses = [\"198.18.0.1/24\"]",
             vec![(4, 1, "[vrrp.v]: VRRP is")],
@@ -25,17 +25,14 @@ fn keys_of_a_service() {
 }
 
 #[test]
-fn names_of_backends() {
+fn records_of_services() {
     let text = r#"[backend.b]
-host = "app.example:80"
+srv = "_http._tcp.app.example"
 [service.names]
 listen = "198.18.0.100:80"
 backends = ["b", "app2.example:80"]
 "#;
-    let expected = lines(&[
-        (2, 1, "backend \"b\": host: resolving the names of backends is"),
-        (5, 18, "service \"names\": backends: resolving the names of backends is"),
-    ]);
+    let expected = lines(&[(2, 1, "backend \"b\": srv: following SRV records is")]);
     assert_eq!(found(text), expected);
 }
 

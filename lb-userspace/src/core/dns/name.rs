@@ -1,0 +1,317 @@
+//! One name: when it is asked about, and which of the addresses it was said to have are backends.
+//!
+//! - An address that is in an answer is a backend at once. One that is missing goes as soon as those in the answer can
+//!   serve, `HANDOVER` later at the latest: a name that moves leaves no moment without a backend.
+//! - A name may show its addresses in turns, a part at a time. Once some have come back twice, one that is missing
+//!   stays for a minute, or for twenty answers.
+//! - That there is nothing is believed after `EMPTY` answers and `EMPTY_FOR`. A failure says nothing at all.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Answer, Change, News, Nothing, Question, Standing};
+use crate::core::config::{Dns, is_routed};
+use crate::core::fingerprint::mix;
+use crate::core::world::Moment;
+
+/// How long an address goes on while those in its place have not been judged.
+const HANDOVER: Duration = Duration::from_millis(300);
+/// Addresses that came back so often within the memory come in turns.
+const RETURNS: usize = 2;
+const MEMORY: Duration = Duration::from_secs(60);
+const MEMORY_ANSWERS: u32 = 20;
+const EMPTY: u32 = 3;
+const EMPTY_FOR: Duration = Duration::from_secs(10);
+/// Each is a backend with an id and checks of its own.
+pub const MAX_ADDRESSES: usize = 256;
+
+#[derive(Debug)]
+pub struct Name {
+    members: BTreeMap<IpAddr, Member>,
+    /// When those that are members no more were last in an answer.
+    gone: BTreeMap<IpAddr, Instant>,
+    /// When addresses came back that had been missing.
+    returns: VecDeque<Instant>,
+    /// When the next question is due; None: one is under way.
+    next: Option<Instant>,
+    /// When trouble began or ended.
+    since: SystemTime,
+    /// Mixed on with each answer.
+    chance: u64,
+    answered: bool,
+    empty: Option<Empty>,
+    failure: Option<String>,
+    /// Addresses that there was no room for.
+    left_out: usize,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// When it was last in an answer.
+    seen: Instant,
+    /// From the last answer.
+    missing: Option<Missing>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    leaves: Instant,
+    /// It goes before when those in the answer can serve.
+    replaced: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Empty {
+    what: Nothing,
+    since: Instant,
+    answers: u32,
+}
+
+/// What has changed, before it is said of which name.
+#[derive(Debug, Default)]
+pub struct Told {
+    members: bool,
+    texts: Vec<String>,
+}
+
+impl Told {
+    pub fn of(self, question: &Question) -> Change {
+        let news = |text| News {
+            question: question.clone(),
+            text,
+        };
+        Change {
+            members: self.members,
+            news: self.texts.into_iter().map(news).collect(),
+        }
+    }
+
+    fn joined(&mut self, addresses: &[IpAddr]) {
+        if !addresses.is_empty() {
+            self.members = true;
+            self.texts.push(format!("{} from now on", list(addresses)));
+        }
+    }
+
+    fn left(&mut self, addresses: &[IpAddr]) {
+        if !addresses.is_empty() {
+            self.members = true;
+            self.texts.push(format!("{} no more", list(addresses)));
+        }
+    }
+}
+
+impl Name {
+    pub fn new(question: &Question, now: Moment) -> Self {
+        let bytes = question.host.bytes();
+        Self {
+            members: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            returns: VecDeque::new(),
+            next: Some(now.monotonic),
+            since: now.wall,
+            chance: bytes.fold(0, |hash, byte| mix(hash ^ u64::from(byte))),
+            answered: false,
+            empty: None,
+            failure: None,
+            left_out: 0,
+        }
+    }
+
+    /// True: the question is to be asked now.
+    pub fn ask(&mut self, now: Instant) -> bool {
+        self.next.take_if(|next| *next <= now).is_some()
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let missing = self.members.values().filter_map(|member| member.missing);
+        missing.map(|missing| missing.leaves).chain(self.next).min()
+    }
+
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.members.keys().copied()
+    }
+
+    pub fn is_undecided(&self) -> bool {
+        !self.answered
+    }
+
+    pub fn standing(&self) -> Standing {
+        Standing {
+            trouble: self.trouble(),
+            since: self.since,
+            next: self.next,
+        }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let kept = match self.members.len() {
+            0 => "",
+            1 => "; keeping its address",
+            _ => "; keeping its addresses",
+        };
+        match (&self.failure, self.empty) {
+            (Some(why), _) => Some(format!("{why}{kept}")),
+            (None, Some(empty)) => Some(format!("{}{kept}", empty.what)),
+            (None, None) if self.left_out > 0 => Some(format!(
+                "has more than {MAX_ADDRESSES} addresses; {} are left out",
+                self.left_out
+            )),
+            (None, None) if self.answered => None,
+            (None, None) => Some("no answer yet".to_owned()),
+        }
+    }
+
+    pub fn answered(&mut self, answer: Answer, dns: &Dns, now: Moment) -> Told {
+        let was = self.answered.then(|| self.trouble().is_some());
+        self.answered = true;
+        let mut told = self.learn(answer, dns, now.monotonic);
+        let trouble = self.trouble();
+        if was != Some(trouble.is_some()) {
+            self.since = now.wall;
+            let back = was.map(|_| "is resolved again".to_owned());
+            told.texts.extend(trouble.or(back));
+        }
+        told
+    }
+
+    fn learn(&mut self, answer: Answer, dns: &Dns, now: Instant) -> Told {
+        let mut told = Told::default();
+        let wait = match answer {
+            Answer::Addresses(addresses, ttl) => match self.within_bounds(addresses) {
+                named if named.is_empty() => {
+                    self.failure = Some("none of its addresses can be that of a backend".to_owned());
+                    dns.min_ttl
+                }
+                named => {
+                    (self.failure, self.empty) = (None, None);
+                    let wait = ttl.clamp(dns.min_ttl, dns.max_ttl);
+                    self.take(&named, wait, now, &mut told);
+                    wait
+                }
+            },
+            Answer::Nothing(what, ttl) => {
+                self.failure = None;
+                self.believe(what, now, &mut told);
+                match self.members.is_empty() {
+                    true => ttl.clamp(dns.min_ttl, dns.max_ttl),
+                    false => dns.min_ttl,
+                }
+            }
+            Answer::Failed(why) => {
+                self.failure = Some(why);
+                dns.min_ttl
+            }
+        };
+        self.next = Some(now + self.somewhat_less(wait));
+        told
+    }
+
+    /// Lets those go whose time is over. A name that moves leaves its old addresses when the new ones are ready.
+    pub fn let_go(&mut self, is_ready: impl Fn(IpAddr) -> bool, now: Instant) -> Told {
+        let mut named = self.members.iter().filter(|(_, member)| member.missing.is_none());
+        let ready = self.is_moving() && named.all(|(address, _)| is_ready(*address));
+        let goes = |missing: Missing| missing.leaves <= now || missing.replaced && ready;
+        let mut left = Vec::new();
+        self.members.retain(|address, member| {
+            let stays = !member.missing.is_some_and(goes);
+            if !stays {
+                left.push(*address);
+                self.gone.insert(*address, member.seen);
+            }
+            stays
+        });
+        let mut told = Told::default();
+        told.left(&left);
+        told
+    }
+
+    fn is_moving(&self) -> bool {
+        let mut missing = self.members.values().filter_map(|member| member.missing);
+        missing.any(|missing| missing.replaced)
+    }
+
+    /// Those that can be backends, and no more than there is room for: rather those that are backends already.
+    fn within_bounds(&mut self, addresses: Vec<IpAddr>) -> BTreeSet<IpAddr> {
+        let named: BTreeSet<IpAddr> = addresses.into_iter().filter(|address| is_routed(*address)).collect();
+        let is_known = |address: &IpAddr| self.members.contains_key(address);
+        let (known, new): (Vec<IpAddr>, Vec<IpAddr>) = named.into_iter().partition(is_known);
+        let room = MAX_ADDRESSES.saturating_sub(self.members.len());
+        self.left_out = new.len().saturating_sub(room);
+        known.into_iter().chain(new.into_iter().take(room)).collect()
+    }
+
+    fn take(&mut self, named: &BTreeSet<IpAddr>, wait: Duration, now: Instant, told: &mut Told) {
+        let memory = MEMORY.max(wait * MEMORY_ANSWERS);
+        let in_turns = self.remember_returns(named, memory, now);
+        for (address, member) in &mut self.members {
+            member.missing = match (named.contains(address), member.missing) {
+                (true, _) => None,
+                (false, Some(before)) if before.replaced && !in_turns => Some(before),
+                (false, _) => Some(Missing {
+                    leaves: if in_turns { member.seen + memory } else { now + HANDOVER },
+                    replaced: !in_turns,
+                }),
+            };
+        }
+        let mut new = Vec::new();
+        for &address in named {
+            self.gone.remove(&address);
+            let member = Member {
+                seen: now,
+                missing: None,
+            };
+            if self.members.insert(address, member).is_none() {
+                new.push(address);
+            }
+        }
+        told.joined(&new);
+    }
+
+    /// Whether the name shows its addresses in turns.
+    fn remember_returns(&mut self, named: &BTreeSet<IpAddr>, memory: Duration, now: Instant) -> bool {
+        self.gone.retain(|_, seen| now < *seen + memory);
+        self.returns.retain(|at| now < *at + memory);
+        let is_back = |address: &IpAddr| match self.members.get(address) {
+            Some(member) => member.missing.is_some(),
+            None => self.gone.contains_key(address),
+        };
+        if named.iter().any(is_back) {
+            self.returns.push_back(now);
+        }
+        // More than enough are no better.
+        if self.returns.len() > RETURNS {
+            self.returns.pop_front();
+        }
+        self.returns.len() == RETURNS
+    }
+
+    fn believe(&mut self, what: Nothing, now: Instant, told: &mut Told) {
+        let empty = self.empty.get_or_insert(Empty {
+            what,
+            since: now,
+            answers: 0,
+        });
+        empty.what = what;
+        empty.answers = empty.answers.saturating_add(1);
+        if empty.answers >= EMPTY && now >= empty.since + EMPTY_FOR {
+            let left = std::mem::take(&mut self.members);
+            told.left(&left.keys().copied().collect::<Vec<_>>());
+            self.gone
+                .extend(left.into_iter().map(|(address, member)| (address, member.seen)));
+        }
+    }
+
+    /// By up to a tenth, so that names which were asked about together do not stay together.
+    fn somewhat_less(&mut self, wait: Duration) -> Duration {
+        self.chance = mix(self.chance);
+        let thousandths = u32::try_from(self.chance % 100).unwrap_or_default();
+        wait - wait / 1000 * thousandths
+    }
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    let words: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    words.join(", ")
+}

@@ -1,0 +1,107 @@
+//! The world's part in the names of backends: what is to be asked, and what follows when a name has other addresses.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Moment, World};
+use crate::core::condition::State;
+use crate::core::config::{Backend, Service};
+use crate::core::dns::{Answer, Change, Names, Question};
+use crate::core::journal::What;
+use crate::core::members::Name;
+
+impl World {
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Questions that the caller is to ask now; each is told once, and to be answered by `Event::Resolved`.
+    pub fn take_questions(&mut self) -> Vec<Question> {
+        std::mem::take(&mut self.questions)
+    }
+
+    /// Whom to ask; None: those of the system.
+    pub fn name_servers(&self) -> Option<&[SocketAddr]> {
+        self.applied.as_ref()?.file.config.dns.servers.as_deref()
+    }
+
+    /// Why the addresses that names have now are not all backends.
+    pub fn overcrowded(&self) -> Option<&str> {
+        self.overcrowded.as_deref()
+    }
+
+    /// True: who is a backend has changed.
+    pub(super) fn resolved(&mut self, question: &Question, answer: Answer, now: Moment) -> bool {
+        let Some(applied) = &self.applied else { return false };
+        let dns = &applied.file.config.dns;
+        let change = self.names.answered(question, answer, dns, now);
+        self.take_up(change, now)
+    }
+
+    /// Lets addresses go that names had; true: some went.
+    pub(super) fn let_addresses_go(&mut self, now: Moment) -> bool {
+        let mut names = std::mem::take(&mut self.names);
+        let change = names.let_go(|question, address| self.is_ready(question, address), now.monotonic);
+        self.names = names;
+        self.take_up(change, now)
+    }
+
+    /// What the interfaces must reach beside the addresses of the file.
+    pub(super) fn addresses_of_names(&self) -> BTreeSet<IpAddr> {
+        let applied = self.applied.iter();
+        let questions = applied.flat_map(|applied| applied.file.config.questions());
+        questions
+            .flat_map(|question| self.names.addresses(&question).collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// Who waits for those in its place to be judged waits no longer.
+    fn is_ready(&self, question: &Question, address: IpAddr) -> bool {
+        let mut same = self.members.backends.iter().filter(|(_, member)| {
+            let name = member.name.as_ref().filter(|_| member.leaving.is_none());
+            let asked = name.and_then(|name| self.question_of(name));
+            member.address.ip() == address && asked.as_ref() == Some(question)
+        });
+        same.all(|(id, _)| {
+            let state = self.conditions.get(id).map(|condition| condition.state);
+            !matches!(state, Some(State::Checking | State::Down))
+        })
+    }
+
+    /// What is asked about a backend that has a name.
+    pub fn question_of(&self, name: &Name) -> Option<Question> {
+        let config = &self.applied.as_ref()?.file.config;
+        config.services.get(&name.service)?.question(config.backend(name)?)
+    }
+
+    fn take_up(&mut self, Change { members, news }: Change, now: Moment) -> bool {
+        let Some(applied) = &self.applied else { return false };
+        let config = &applied.file.config;
+        for news in &news {
+            for name in named(&config.services, &news.question) {
+                let text = format!("{}: {}", news.question.host, news.text);
+                self.journal.write(now.wall, What::Resolved { name, text });
+            }
+        }
+        if members {
+            let enlisted = self.members.enlist(config, &self.names, now.wall);
+            self.overcrowded = enlisted.err().map(|error| error.to_string());
+            self.watch(now);
+        }
+        members
+    }
+}
+
+/// The backends of the file that the question is about.
+fn named<'a>(services: impl IntoIterator<Item = (&'a String, &'a Service)>, question: &Question) -> Vec<Name> {
+    let is_it = |service: &Service, backend: &Backend| service.question(backend).as_ref() == Some(question);
+    let services = services.into_iter();
+    let backends = services.flat_map(|(name, service)| {
+        let backends = service.backends.iter().filter(move |backend| is_it(service, backend));
+        backends.map(move |backend| Name {
+            service: name.clone(),
+            backend: backend.name.clone(),
+        })
+    });
+    backends.collect()
+}

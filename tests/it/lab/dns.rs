@@ -1,0 +1,157 @@
+//! Backends that have names, with a real name server whose zone an administrator changes.
+//!
+//! The promise is the life of the record and 0.2 s; the bounds here are for a busy machine, and what it took is printed.
+
+use std::fs;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use lb_tests::lab::*;
+
+use super::health::{PATIENCE, took};
+use super::*;
+
+/// Where the name server is: beside the client.
+const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 0, 2));
+/// The life of the records, and what a busy machine may need beyond.
+const BOUND: Duration = Duration::from_secs(3);
+
+/// `app.example` is these backends, in both families.
+fn app(places: &[usize]) -> String {
+    let record = |place: &usize| {
+        let (ipv4, ipv6) = (backend_address(*place).ip(), backend_address6(*place).ip());
+        format!("app 1 A {ipv4}\napp 1 AAAA {ipv6}\n")
+    };
+    places.iter().map(record).collect()
+}
+
+fn web(listen: SocketAddr, backends: &str) -> String {
+    format!(
+        "[service.web]\nlisten = \"{listen}\"\nbackends = [{backends}]\n[backend.app]\nhost = \"app.example:8080\"\n"
+    )
+}
+
+fn asking(server: &Knot<'_>, services: &str) -> String {
+    format!("[dns]\nservers = [\"{}\"]\n{services}", server.address())
+}
+
+/// The addresses of `web/app` that take new flows.
+fn serving(naru: &Naru) -> Result<Vec<String>> {
+    let status = naru.status()?;
+    let backends = service(&status, "web")?["backends"].as_array().context("a list")?;
+    let up = backends
+        .iter()
+        .filter(|one| one["name"] == "app" && one["state"] == "up");
+    let mut addresses: Vec<String> = up.filter_map(|one| Some(one["address"].as_str()?.to_owned())).collect();
+    addresses.sort();
+    Ok(addresses)
+}
+
+fn wait_until_served_by(naru: &Naru, addresses: &[SocketAddr]) -> Result<()> {
+    let wanted: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    until(PATIENCE, || {
+        let serving = serving(naru)?;
+        ensure!(serving == wanted, "{serving:?} serve, not {wanted:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_name_moves_when_its_record_ends_and_breaks_nothing() {
+    for (listen, address) in [
+        (LISTEN, backend_address as fn(usize) -> SocketAddr),
+        (LISTEN6, backend_address6),
+    ] {
+        case(|lab| {
+            let net = Topology::new(lab, 2)?;
+            let _nginx = Nginx::on_each(lab, &net)?;
+            let mut names = Knot::start(lab, &net.client, SERVER, &app(&[0]))?;
+            let naru = Naru::run(lab, &net.node, &asking(&names, &web(listen, "\"app\"")))?;
+            wait_until_served_by(&naru, &[address(0)])?;
+            let transfers = Transfers::start(&net.client, listen, 20)?;
+            let load = Load::one_each(2).start(&net.client, listen)?;
+            for place in [1, 0, 1] {
+                let changed = SystemTime::now();
+                names.serve(&app(&[place]))?;
+                let took = took(&naru, "app", "draining", changed)?;
+                eprintln!("from the change of the record until its old address drained: {took:?}");
+                assert!(took < BOUND, "{took:?}");
+                wait_until_served_by(&naru, &[address(place)])?;
+                let tally = Load::one_each(2).requests(200).start(&net.client, listen)?.finish();
+                assert_clean(&tally, 200);
+                assert_eq!(
+                    tally.by_backend.get(&format!("b{}", place + 1)),
+                    Some(&200),
+                    "{tally:?}"
+                );
+            }
+            let tally = load.stop();
+            assert_eq!(tally.errors.len(), 0, "{tally:?}");
+            assert_eq!(transfers.running(), 20);
+            assert_unbroken(&transfers.finish(), 20);
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn a_name_server_that_is_away_takes_nothing_away() {
+    case(|lab| {
+        let net = Topology::new(lab, 3)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let services = web(LISTEN, &format!("\"app\", \"{}\"", backend_address(2)));
+        let services = format!("[dns]\nservers = [\"{SERVER}:53\"]\n{services}");
+        let naru = Naru::run(lab, &net.node, &services)?;
+        assert_eq!(backend(&naru.status()?, "web", "app")?["state"], "unresolved");
+        let tally = Load::one_each(2).requests(200).start(&net.client, LISTEN)?.finish();
+        assert_clean(&tally, 200);
+        assert_eq!(tally.by_backend.get("b3"), Some(&200), "{tally:?}");
+
+        let names = Knot::start(lab, &net.client, SERVER, &app(&[0, 1]))?;
+        let both = [backend_address(0), backend_address(1)];
+        wait_until_served_by(&naru, &both)?;
+        // Half for the name, and half of that for each of its addresses.
+        let tally = Load::one_each(4).requests(2000).start(&net.client, LISTEN)?.finish();
+        assert_clean(&tally, 2000);
+        assert_shares(&tally, &[("b1", 1), ("b2", 1), ("b3", 2)], 4.0);
+
+        drop(names);
+        until(PATIENCE, || {
+            let warnings = naru.status()?["warnings"].to_string();
+            ensure!(warnings.contains("keeping its addresses"), "{warnings}");
+            Ok(())
+        })?;
+        assert_eq!(serving(&naru)?, both.map(|address| address.to_string()));
+        let tally = Load::one_each(4).requests(400).start(&net.client, LISTEN)?.finish();
+        assert_clean(&tally, 400);
+        let events = naru.tell(&["events"])?;
+        assert!(
+            events.contains("web/app: app.example: 198.18.1.11, 198.18.1.12 from now on"),
+            "{events}"
+        );
+        Ok(())
+    });
+}
+
+/// In a mount namespace of its own it has a resolv.conf of its own, which changes while it runs.
+#[test]
+fn the_name_servers_of_the_system_are_asked() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let _names = Knot::start(lab, &net.client, SERVER, &app(&[0]))?;
+        let file = lab.folder().join("resolv.conf");
+        fs::write(&file, "nameserver 198.18.0.9\n")?;
+        let mount = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", file.display());
+        let mut naru = Naru::new(lab, &net.node, &web(LISTEN, "\"app\""))?;
+        let mut daemon = naru.daemon_command_behind("unshare", &["--mount", "sh", "-c", &mount, "sh"])?;
+        naru.adopt(Process::spawn(&mut daemon)?)?;
+        assert_eq!(backend(&naru.status()?, "web", "app")?["state"], "unresolved");
+
+        fs::write(&file, format!("nameserver {SERVER}\n"))?;
+        wait_until_served_by(&naru, &[backend_address(0)])?;
+        let tally = Load::one_each(2).requests(200).start(&net.client, LISTEN)?.finish();
+        assert_clean(&tally, 200);
+        Ok(())
+    });
+}
