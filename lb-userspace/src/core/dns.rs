@@ -136,6 +136,13 @@ impl Names {
         }
     }
 
+    /// A backend of the name may be in trouble.
+    pub fn doubt(&mut self, question: &Question, now: Instant) {
+        if let Some(name) = self.names.get_mut(question) {
+            name.doubt(now);
+        }
+    }
+
     /// Those leave whose time is over, and those whose successors need them no more: `is_ready` tells of an address whether
     /// it has been judged and serves.
     pub fn let_go(&mut self, is_ready: impl Fn(&Question, IpAddr) -> bool, now: Instant) -> Change {

@@ -206,7 +206,11 @@ impl World {
             Event::Observed(seen) => {
                 let mut changed = false;
                 for (launch, observation) in seen {
-                    changed |= self.health.observed(launch.backend, launch.number, &observation, now);
+                    let news = self.health.observed(launch.backend, launch.number, &observation, now);
+                    if observation.is_trouble(news) {
+                        self.doubt_name(launch.backend, now.monotonic);
+                    }
+                    changed |= news;
                 }
                 if !changed || self.pace.puts_off(now.monotonic) {
                     return false;
@@ -219,6 +223,7 @@ impl World {
             }
             Event::Doubt(backend) => {
                 self.health.doubt(backend, now.monotonic);
+                self.doubt_name(backend, now.monotonic);
                 return false;
             }
             Event::Failures(failures) => {

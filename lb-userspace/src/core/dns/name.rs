@@ -2,8 +2,9 @@
 //!
 //! - An address that is in an answer is a backend at once. One that is missing goes as soon as those in the answer can
 //!   serve, `HANDOVER` later at the latest: a name that moves leaves no moment without a backend.
-//! - A name may show its addresses in turns, a part at a time. Once some have come back twice, one that is missing
+//! - A name may show its addresses in turns, a part at a time. Once some have come back three times, one that is missing
 //!   stays for a minute, or for twenty answers.
+//! - While its backends may be in trouble it is asked about sooner: it may have moved for that.
 //! - That there is nothing is believed after `EMPTY` answers and `EMPTY_FOR`. A failure says nothing at all.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,9 +19,13 @@ use crate::core::world::Moment;
 /// How long an address goes on while those in its place have not been judged.
 const HANDOVER: Duration = Duration::from_millis(300);
 /// Addresses that came back so often within the memory come in turns.
-const RETURNS: usize = 2;
+const RETURNS: usize = 3;
 const MEMORY: Duration = Duration::from_secs(60);
 const MEMORY_ANSWERS: u32 = 20;
+/// While its backends may be in trouble it is asked about so long after an answer, then twice as long each time.
+const HURRY: Duration = Duration::from_millis(100);
+/// Trouble that was not heard of for so long is over.
+const CALM: Duration = Duration::from_secs(1);
 const EMPTY: u32 = 3;
 const EMPTY_FOR: Duration = Duration::from_secs(10);
 /// Each is a backend with an id and checks of its own.
@@ -35,6 +40,7 @@ pub struct Name {
     returns: VecDeque<Instant>,
     /// When the next question is due; None: one is under way.
     next: Option<Instant>,
+    doubt: Option<Doubt>,
     /// When trouble began or ended.
     since: SystemTime,
     /// Mixed on with each answer.
@@ -59,6 +65,14 @@ struct Missing {
     leaves: Instant,
     /// It goes before when those in the answer can serve.
     replaced: bool,
+}
+
+/// Its backends may be in trouble, and it may have moved for that.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    last: Instant,
+    /// How many answers have come since it began.
+    answers: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +124,7 @@ impl Name {
             gone: BTreeMap::new(),
             returns: VecDeque::new(),
             next: Some(now.monotonic),
+            doubt: None,
             since: now.wall,
             chance: bytes.fold(0, |hash, byte| mix(hash ^ u64::from(byte))),
             answered: false,
@@ -122,6 +137,20 @@ impl Name {
     /// True: the question is to be asked now.
     pub fn ask(&mut self, now: Instant) -> bool {
         self.next.take_if(|next| *next <= now).is_some()
+    }
+
+    /// A backend of it may be in trouble; the first word of that has the question asked at once.
+    pub fn doubt(&mut self, now: Instant) {
+        let (answers, next) = match self.doubted(now) {
+            Some(doubt) => (doubt.answers, self.next),
+            None => (0, self.next.map(|next| next.min(now))),
+        };
+        self.doubt = Some(Doubt { last: now, answers });
+        self.next = next;
+    }
+
+    fn doubted(&self, now: Instant) -> Option<Doubt> {
+        self.doubt.filter(|doubt| now < doubt.last + CALM)
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -204,7 +233,13 @@ impl Name {
                 dns.min_ttl
             }
         };
-        self.next = Some(now + self.somewhat_less(wait));
+        let wait = self.somewhat_less(wait);
+        self.doubt = self.doubted(now);
+        let hurry = self.doubt.as_mut().map_or(wait, |doubt| {
+            doubt.answers = doubt.answers.saturating_add(1);
+            HURRY * 2_u32.saturating_pow(doubt.answers.min(16) - 1)
+        });
+        self.next = Some(now + wait.min(hurry));
         told
     }
 

@@ -103,6 +103,15 @@ impl Observation {
         self.phase == Phase::Login && DENIALS.contains(&code.as_str())
     }
 
+    /// Whether flows to it may come to nothing: it failed, or has just taken another role.
+    pub fn is_trouble(&self, is_news: bool) -> bool {
+        match self.outcome {
+            Outcome::Up(_) => false,
+            Outcome::Standby(..) => is_news,
+            Outcome::Failed(_) => self.is_evidence(),
+        }
+    }
+
     /// Whether it says anything about the backend.
     pub fn is_evidence(&self) -> bool {
         self.phase != Phase::Prepare || !matches!(self.outcome, Outcome::Failed(_))

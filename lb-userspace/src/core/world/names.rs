@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use lb_common::abi::BackendId;
 
 use super::{Moment, World};
 use crate::core::condition::State;
@@ -53,6 +56,19 @@ impl World {
         questions
             .flat_map(|question| self.names.addresses(&question).collect::<Vec<_>>())
             .collect()
+    }
+
+    /// A backend may be in trouble: if it has a name, that may have moved.
+    pub(super) fn doubt_name(&mut self, backend: BackendId, now: Instant) {
+        let member = self
+            .members
+            .backends
+            .get(&backend)
+            .filter(|member| member.leaving.is_none());
+        let name = member.and_then(|member| member.name.as_ref());
+        if let Some(question) = name.and_then(|name| self.question_of(name)) {
+            self.names.doubt(&question, now);
+        }
     }
 
     /// Who waits for those in its place to be judged waits no longer.
