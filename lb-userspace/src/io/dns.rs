@@ -1,8 +1,8 @@
 //! Asks name servers what the world wants to know: all of them at once, each by UDP, and by TCP what is too long for that.
 //!
 //! Neither remembers nor decides anything: `core::dns` does. A resolver for each server, since one for several lets the
-//! first refusal win; no cache, no hosts file, no search list, so that an answer is a server's own word. Tested here against
-//! a server of its own, and in the lab against a real one.
+//! first refusal win; no cache, no hosts file, no search list, so that an answer is a server's own word. Tested in the lab,
+//! against a real server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

@@ -155,3 +155,38 @@ fn the_name_servers_of_the_system_are_asked() {
         Ok(())
     });
 }
+
+/// Also over TCP: an answer of so many addresses fits into no datagram.
+#[test]
+fn what_a_server_says_is_understood() {
+    case(|lab| {
+        let net = Topology::new(lab, 1)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let many: String = (1..=120).map(|host| format!("many 1 A 198.18.2.{host}\n")).collect();
+        let records = format!("{}alias 1 CNAME app\nsix 1 AAAA 2001:db8:1::11\n{many}", app(&[0]));
+        let names = Knot::start(lab, &net.client, SERVER, &records)?;
+        let names_of_backends = ["alias.example", "many.example", "none.example", "six.example", "app.elsewhere"];
+        let backends = names_of_backends.map(|name| format!("{name}:8080"));
+        let services = format!("[service.web]\nlisten = \"{LISTEN}\"\nbackends = {backends:?}\n");
+        let naru = Naru::run(lab, &net.node, &asking(&names, &services))?;
+        until(PATIENCE, || {
+            let status = naru.status()?;
+            let reason = |name: &str| {
+                let backend = backend(&status, "web", &format!("{name}:8080"))?;
+                Ok::<_, anyhow::Error>((backend["state"].clone(), backend["reason"].as_str().unwrap_or("").to_owned()))
+            };
+            ensure!(reason("alias.example")?.0 == "up", "{status}");
+            for (name, why) in [
+                ("none.example", "there is no such name"),
+                ("six.example", "has no address of the service's family"),
+                ("app.elsewhere", "198.18.0.2:53: REFUSED"),
+            ] {
+                ensure!(reason(name)? == ("unresolved".into(), why.to_owned()), "{name}: {:?}", reason(name)?);
+            }
+            let all = service(&status, "web")?["backends"].as_array().context("a list")?;
+            let many = all.iter().filter(|one| one["host"] == "many.example:8080");
+            ensure!(many.clone().count() == 120, "{} of 120 addresses", many.count());
+            Ok(())
+        })
+    });
+}
