@@ -5,6 +5,7 @@
 mod ask;
 pub mod check;
 pub mod diagnostics;
+mod dns;
 mod events;
 mod explain;
 mod flows;
@@ -69,6 +70,7 @@ enum Command {
     Status(status::Arguments),
     Explain(explain::Arguments),
     Events(events::Arguments),
+    Dns(dns::Arguments),
     Flows(flows::Arguments),
     Disable(overrides::Disable),
     Enable(overrides::Enable),
@@ -86,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&socket, &arguments),
         Command::Explain(arguments) => explain::run(&socket, arguments),
         Command::Events(arguments) => events::run(&socket, &arguments),
+        Command::Dns(arguments) => dns::run(&socket, &arguments),
         Command::Flows(arguments) => flows::run(&socket, arguments),
         Command::Disable(arguments) => overrides::disable(&socket, arguments),
         Command::Enable(arguments) => overrides::enable(&socket, arguments),

@@ -3,6 +3,7 @@
 //! `now` and answers go in; questions, memberships and the next deadline come out. `name` is one of them. Never asks
 //! anybody: that is for `io::dns`. Tested in `tests.rs` beside it, and by the scenarios `dns_*`.
 
+pub mod document;
 mod name;
 mod replies;
 #[cfg(test)]
@@ -10,7 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use self::name::Name;
@@ -32,15 +33,23 @@ pub enum Family {
     Ipv6,
 }
 
-/// What became of a question. The order of addresses means nothing.
+/// What became of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// For so long, by the shortest life of all records that led there.
-    Addresses(Vec<IpAddr>, Duration),
+    Found(Found),
     /// There is no such name, or it has no address of this family; for so long.
     Nothing(Nothing, Duration),
     /// Nothing was found out, and why.
     Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The order means nothing.
+    pub addresses: Vec<IpAddr>,
+    /// The shortest life of all records that led there.
+    pub ttl: Duration,
+    pub server: SocketAddr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +82,21 @@ pub struct Standing {
     pub since: SystemTime,
     /// When it is asked about next; None: just now.
     pub next: Option<Instant>,
+    /// The last answer with addresses.
+    pub last: Option<Last>,
+    /// In the last answer, and backends.
+    pub addresses: Vec<IpAddr>,
+    /// Backends though they are not in the last answer.
+    pub missing: Vec<IpAddr>,
+    /// Those that were in the answers before, until a change, and when that was.
+    pub before: Option<(Vec<IpAddr>, SystemTime)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Last {
+    pub at: Instant,
+    pub ttl: Duration,
+    pub server: SocketAddr,
 }
 
 #[derive(Debug, Default)]

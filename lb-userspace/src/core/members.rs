@@ -47,7 +47,7 @@ pub struct Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaving {
     pub since: SystemTime,
-    /// The file still has its name.
+    /// The file is as it was; its name has other addresses now.
     pub renounced: bool,
     /// Whether its flows have been counted once since. That count may have begun before.
     counted: bool,
@@ -125,7 +125,8 @@ impl Members {
         let services = self.service_ids(config, names)?;
         let mut backends = self.in_file(config, names, &services)?;
         for (id, mut member) in std::mem::take(&mut self.backends) {
-            let renounced = member.name.as_ref().is_some_and(|name| config.backend(name).is_some());
+            let file = member.name.as_ref().and_then(|name| config.backend(name));
+            let renounced = file.is_some_and(|backend| backend.place.host().is_some());
             member.leaving.get_or_insert(Leaving::new(now, renounced));
             backends.entry(id).or_insert(member);
         }

@@ -45,7 +45,6 @@ use tables::Table;
 const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, and files come seldom")]
 pub enum Event {
     /// The file, read anew; or why it cannot be used.
     Config(Result<Parsed, String>),

@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::{DISK_WAITS, Daemon};
 use crate::core::config::MAX_WEIGHT;
+use crate::core::dns::document::documents;
 use crate::core::explain::{self, Explanation};
 use crate::core::members::{Member, Name};
 use crate::core::overrides::Change;
@@ -49,6 +50,7 @@ impl Daemon {
             }
             Request::Explain { target } => self.explain(target).and_then(document),
             Request::Events {} => document(explain::events(&self.world)),
+            Request::Dns {} => document(documents(&self.world, Instant::now())),
             Request::Disable { target } => return self.change(call, target, Change::Disable),
             Request::Enable { target } => return self.change(call, target, Change::Enable),
             Request::Drain { target } => return self.change(call, target, Change::Drain),

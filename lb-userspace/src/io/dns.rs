@@ -20,7 +20,7 @@ use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
 use tokio::task::{Id, JoinSet};
 
-use crate::core::dns::{Answer, Family, Nothing, Question, Reply, agree};
+use crate::core::dns::{Answer, Family, Found, Nothing, Question, Reply, agree};
 
 /// Of one server; a datagram that is lost is sent again meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -123,12 +123,12 @@ async fn first(servers: Vec<(SocketAddr, TokioResolver)>, name: Name, kind: Reco
     let mut tasks = JoinSet::new();
     for (server, resolver) in servers {
         let name = name.clone();
-        tasks.spawn(async move { (server, reply(resolver.lookup(name, kind).await)) });
+        tasks.spawn(async move { (server, reply(server, resolver.lookup(name, kind).await)) });
     }
     let mut replies = Vec::new();
     while let Some(ended) = tasks.join_next().await {
         match ended {
-            Ok((_, Reply::Said(found @ Answer::Addresses(..)))) => return found,
+            Ok((_, Reply::Said(found @ Answer::Found(_)))) => return found,
             Ok(reply) => replies.push(reply),
             Err(error) => return Answer::Failed(format!("the question broke off: {error}")),
         }
@@ -136,9 +136,9 @@ async fn first(servers: Vec<(SocketAddr, TokioResolver)>, name: Name, kind: Reco
     agree(replies)
 }
 
-fn reply(outcome: Result<Lookup, NetError>) -> Reply {
+fn reply(server: SocketAddr, outcome: Result<Lookup, NetError>) -> Reply {
     let error = match outcome {
-        Ok(lookup) => return Reply::Said(found(&lookup)),
+        Ok(lookup) => return Reply::Said(found(server, &lookup)),
         Err(error) => error,
     };
     Reply::Said(match error {
@@ -151,11 +151,15 @@ fn reply(outcome: Result<Lookup, NetError>) -> Reply {
 }
 
 /// The records of a chain of names end together with the first of them.
-fn found(lookup: &Lookup) -> Answer {
+fn found(server: SocketAddr, lookup: &Lookup) -> Answer {
     let records = lookup.answers();
     let addresses = records.iter().filter_map(|record| record.data.ip_addr()).collect();
     let ttl = records.iter().map(|record| record.ttl).min().unwrap_or_default();
-    Answer::Addresses(addresses, Duration::from_secs(ttl.into()))
+    Answer::Found(Found {
+        addresses,
+        ttl: Duration::from_secs(ttl.into()),
+        server,
+    })
 }
 
 fn nothing(none: &NoRecords) -> Answer {

@@ -165,7 +165,13 @@ fn what_a_server_says_is_understood() {
         let many: String = (1..=120).map(|host| format!("many 1 A 198.18.2.{host}\n")).collect();
         let records = format!("{}alias 1 CNAME app\nsix 1 AAAA 2001:db8:1::11\n{many}", app(&[0]));
         let names = Knot::start(lab, &net.client, SERVER, &records)?;
-        let names_of_backends = ["alias.example", "many.example", "none.example", "six.example", "app.elsewhere"];
+        let names_of_backends = [
+            "alias.example",
+            "many.example",
+            "none.example",
+            "six.example",
+            "app.elsewhere",
+        ];
         let backends = names_of_backends.map(|name| format!("{name}:8080"));
         let services = format!("[service.web]\nlisten = \"{LISTEN}\"\nbackends = {backends:?}\n");
         let naru = Naru::run(lab, &net.node, &asking(&names, &services))?;
@@ -173,7 +179,10 @@ fn what_a_server_says_is_understood() {
             let status = naru.status()?;
             let reason = |name: &str| {
                 let backend = backend(&status, "web", &format!("{name}:8080"))?;
-                Ok::<_, anyhow::Error>((backend["state"].clone(), backend["reason"].as_str().unwrap_or("").to_owned()))
+                Ok::<_, anyhow::Error>((
+                    backend["state"].clone(),
+                    backend["reason"].as_str().unwrap_or("").to_owned(),
+                ))
             };
             ensure!(reason("alias.example")?.0 == "up", "{status}");
             for (name, why) in [
@@ -181,7 +190,11 @@ fn what_a_server_says_is_understood() {
                 ("six.example", "has no address of the service's family"),
                 ("app.elsewhere", "198.18.0.2:53: REFUSED"),
             ] {
-                ensure!(reason(name)? == ("unresolved".into(), why.to_owned()), "{name}: {:?}", reason(name)?);
+                ensure!(
+                    reason(name)? == ("unresolved".into(), why.to_owned()),
+                    "{name}: {:?}",
+                    reason(name)?
+                );
             }
             let all = service(&status, "web")?["backends"].as_array().context("a list")?;
             let many = all.iter().filter(|one| one["host"] == "many.example:8080");

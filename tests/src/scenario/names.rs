@@ -1,11 +1,13 @@
 //! Name servers as scenarios have them: each name has its answer, at once; who is not named meets silence.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use lb_userspace::core::dns::{Answer, Family, Nothing, Question};
+use lb_userspace::core::dns::{Answer, Family, Found, Nothing, Question};
 
+const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 53)), 53);
 const SILENCE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
@@ -54,16 +56,14 @@ impl Names {
 
 /// A name may have addresses of both families; a server gives those it is asked for.
 fn of_family(answer: &Answer, family: Family) -> Answer {
-    let Answer::Addresses(addresses, ttl) = answer else {
+    let Answer::Found(found) = answer else {
         return answer.clone();
     };
-    let of_it = addresses
-        .iter()
-        .copied()
-        .filter(|address| Family::of(*address) == family);
-    match of_it.collect::<Vec<_>>() {
-        none if none.is_empty() => Answer::Nothing(Nothing::NoAddress, *ttl),
-        addresses => Answer::Addresses(addresses, *ttl),
+    let mut found = found.clone();
+    found.addresses.retain(|address| Family::of(*address) == family);
+    match found.addresses.is_empty() {
+        true => Answer::Nothing(Nothing::NoAddress, found.ttl),
+        false => Answer::Found(found),
     }
 }
 
@@ -74,7 +74,11 @@ fn read(answer: &str) -> Result<Option<Answer>> {
         ["is", ref addresses @ .., "for", seconds] => {
             let seconds = seconds.strip_suffix('s').context("a life ends in s")?.parse()?;
             let addresses = addresses.iter().map(|text| text.parse().context("read an address"));
-            Answer::Addresses(addresses.collect::<Result<_>>()?, Duration::from_secs(seconds))
+            Answer::Found(Found {
+                addresses: addresses.collect::<Result<_>>()?,
+                ttl: Duration::from_secs(seconds),
+                server: SERVER,
+            })
         }
         ["does", "not", "exist"] => Answer::Nothing(Nothing::NoName, Duration::from_secs(5)),
         ["fails:", why] => Answer::Failed(why.to_owned()),

@@ -13,6 +13,7 @@ use lb_common::abi::BackendId;
 use lb_common::verdict::Reason;
 use lb_userspace::core::config::{Xdp, parse};
 use lb_userspace::core::desired::desired;
+use lb_userspace::core::dns::document;
 use lb_userspace::core::endings::Ending;
 use lb_userspace::core::explain;
 use lb_userspace::core::kernel::{Action, KernelState};
@@ -366,6 +367,10 @@ impl Stage {
         let daemon = || self.daemon.as_ref().context("`start` comes first");
         if command == "status" {
             return self.status().map(Some);
+        }
+        if command == "dns" {
+            let names = document::documents(&daemon()?.world, self.now().monotonic);
+            return Ok(Some(document::render(&names)));
         }
         if command == "events" {
             let events = explain::events(&daemon()?.world);

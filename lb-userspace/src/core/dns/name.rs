@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Answer, Change, News, Nothing, Question, Standing};
+use super::{Answer, Change, Last, News, Nothing, Question, Standing};
 use crate::core::config::{Dns, is_routed};
 use crate::core::fingerprint::mix;
 use crate::core::world::Moment;
@@ -34,6 +34,8 @@ pub const MAX_ADDRESSES: usize = 256;
 #[derive(Debug)]
 pub struct Name {
     members: BTreeMap<IpAddr, Member>,
+    last: Option<Last>,
+    before: Option<(Vec<IpAddr>, SystemTime)>,
     /// When those that are members no more were last in an answer.
     gone: BTreeMap<IpAddr, Instant>,
     /// When addresses came back that had been missing.
@@ -121,6 +123,8 @@ impl Name {
         let bytes = question.host.bytes();
         Self {
             members: BTreeMap::new(),
+            last: None,
+            before: None,
             gone: BTreeMap::new(),
             returns: VecDeque::new(),
             next: Some(now.monotonic),
@@ -162,6 +166,19 @@ impl Name {
         self.members.keys().copied()
     }
 
+    fn named(&self) -> impl Iterator<Item = IpAddr> {
+        let named = self.members.iter().filter(|(_, member)| member.missing.is_none());
+        named.map(|(address, _)| *address)
+    }
+
+    /// What is another answer than the last.
+    fn remember(&mut self, named: &BTreeSet<IpAddr>, now: SystemTime) {
+        let before: Vec<IpAddr> = self.named().collect();
+        if !before.is_empty() && !before.iter().eq(named) {
+            self.before = Some((before, now));
+        }
+    }
+
     pub fn is_undecided(&self) -> bool {
         !self.answered
     }
@@ -171,6 +188,13 @@ impl Name {
             trouble: self.trouble(),
             since: self.since,
             next: self.next,
+            last: self.last,
+            addresses: self.named().collect(),
+            missing: self
+                .addresses()
+                .filter(|address| self.members[address].missing.is_some())
+                .collect(),
+            before: self.before.clone(),
         }
     }
 
@@ -195,7 +219,7 @@ impl Name {
     pub fn answered(&mut self, answer: Answer, dns: &Dns, now: Moment) -> Told {
         let was = self.answered.then(|| self.trouble().is_some());
         self.answered = true;
-        let mut told = self.learn(answer, dns, now.monotonic);
+        let mut told = self.learn(answer, dns, now);
         let trouble = self.trouble();
         if was != Some(trouble.is_some()) {
             self.since = now.wall;
@@ -205,24 +229,30 @@ impl Name {
         told
     }
 
-    fn learn(&mut self, answer: Answer, dns: &Dns, now: Instant) -> Told {
+    fn learn(&mut self, answer: Answer, dns: &Dns, now: Moment) -> Told {
         let mut told = Told::default();
         let wait = match answer {
-            Answer::Addresses(addresses, ttl) => match self.within_bounds(addresses) {
+            Answer::Found(found) => match self.within_bounds(found.addresses) {
                 named if named.is_empty() => {
                     self.failure = Some("none of its addresses can be that of a backend".to_owned());
                     dns.min_ttl
                 }
                 named => {
                     (self.failure, self.empty) = (None, None);
-                    let wait = ttl.clamp(dns.min_ttl, dns.max_ttl);
-                    self.take(&named, wait, now, &mut told);
+                    let wait = found.ttl.clamp(dns.min_ttl, dns.max_ttl);
+                    self.remember(&named, now.wall);
+                    self.last = Some(Last {
+                        at: now.monotonic,
+                        ttl: found.ttl,
+                        server: found.server,
+                    });
+                    self.take(&named, wait, now.monotonic, &mut told);
                     wait
                 }
             },
             Answer::Nothing(what, ttl) => {
                 self.failure = None;
-                self.believe(what, now, &mut told);
+                self.believe(what, now.monotonic, &mut told);
                 match self.members.is_empty() {
                     true => ttl.clamp(dns.min_ttl, dns.max_ttl),
                     false => dns.min_ttl,
@@ -234,12 +264,12 @@ impl Name {
             }
         };
         let wait = self.somewhat_less(wait);
-        self.doubt = self.doubted(now);
+        self.doubt = self.doubted(now.monotonic);
         let hurry = self.doubt.as_mut().map_or(wait, |doubt| {
             doubt.answers = doubt.answers.saturating_add(1);
             HURRY * 2_u32.saturating_pow(doubt.answers.min(16) - 1)
         });
-        self.next = Some(now + wait.min(hurry));
+        self.next = Some(now.monotonic + wait.min(hurry));
         told
     }
 

@@ -20,7 +20,7 @@ pub fn agree(replies: Vec<(SocketAddr, Reply)>) -> Answer {
     let (mut nothing, mut failures, mut silent) = (None, Vec::new(), Vec::new());
     for (server, reply) in replies {
         match reply {
-            Reply::Said(found @ Answer::Addresses(..)) => return found,
+            Reply::Said(found @ Answer::Found(_)) => return found,
             Reply::Said(Answer::Nothing(what, ttl)) => nothing = Some(both(nothing, (what, ttl))),
             Reply::Said(Answer::Failed(why)) => failures.push(format!("{server}: {why}")),
             Reply::Silent(why) => silent.push(format!("{server}: {why}")),
@@ -47,11 +47,16 @@ fn both(one: Option<(Nothing, Duration)>, (what, ttl): (Nothing, Duration)) -> (
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::dns::Found;
 
     const TTL: Duration = Duration::from_secs(5);
 
     fn found() -> Reply {
-        Reply::Said(Answer::Addresses(vec!["198.18.1.11".parse().unwrap()], TTL))
+        Reply::Said(Answer::Found(Found {
+            addresses: vec!["198.18.1.11".parse().unwrap()],
+            ttl: TTL,
+            server: "198.18.0.1:53".parse().unwrap(),
+        }))
     }
 
     fn no_name(ttl: Duration) -> Reply {

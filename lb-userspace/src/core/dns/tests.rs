@@ -49,7 +49,7 @@ impl Play {
 
     fn found(&mut self, places: &[u8], ttl: u64) -> Change {
         let addresses = places.iter().map(|place| address(*place)).collect();
-        self.answer(Answer::Addresses(addresses, Duration::from_secs(ttl)))
+        self.answer(found(addresses, Duration::from_secs(ttl)))
     }
 
     fn let_go(&mut self, is_ready: impl Fn(IpAddr) -> bool) -> Change {
@@ -86,6 +86,11 @@ impl Play {
 
 fn address(place: u8) -> IpAddr {
     Ipv4Addr::new(198, 18, 1, place).into()
+}
+
+fn found(addresses: Vec<IpAddr>, ttl: Duration) -> Answer {
+    let server = SocketAddr::new(Ipv4Addr::new(198, 18, 0, 53).into(), 53);
+    Answer::Found(Found { addresses, ttl, server })
 }
 
 fn texts(change: &Change) -> Vec<&str> {
@@ -263,7 +268,7 @@ fn what_cannot_be_a_backend_is_no_answer() {
     let mut play = Play::new();
     play.found(&[11], 1);
     let addresses = ["127.0.0.1", "0.0.0.0", "224.0.0.1"].map(|text| text.parse().unwrap());
-    let change = play.answer(Answer::Addresses(addresses.to_vec(), Duration::ZERO));
+    let change = play.answer(found(addresses.to_vec(), Duration::ZERO));
     let told = ["none of its addresses can be that of a backend; keeping its address"];
     assert_eq!((change.members, texts(&change)), (false, told.to_vec()));
     assert_eq!(play.places(), [11]);
@@ -276,7 +281,7 @@ fn no_more_than_there_is_room_for() {
     let many = (0..300_u16).map(|n| Ipv4Addr::from([198, 19, (n >> 8) as u8, n as u8]).into());
     let mut many: Vec<IpAddr> = many.collect();
     many.push(address(200));
-    let change = play.answer(Answer::Addresses(many, Duration::ZERO));
+    let change = play.answer(found(many, Duration::ZERO));
     assert!(texts(&change).contains(&"has more than 256 addresses; 45 are left out"));
     assert_eq!(play.names.addresses(&play.question).count(), 256);
     assert!(play.names.addresses(&play.question).any(|known| known == address(200)));

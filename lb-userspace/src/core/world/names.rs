@@ -8,7 +8,7 @@ use lb_common::abi::BackendId;
 
 use super::{Moment, World};
 use crate::core::condition::State;
-use crate::core::config::{Backend, Service};
+use crate::core::config::{Backend, Config};
 use crate::core::dns::{Answer, Change, Names, Question};
 use crate::core::journal::What;
 use crate::core::members::Name;
@@ -26,6 +26,14 @@ impl World {
     /// Whom to ask; None: those of the system.
     pub fn name_servers(&self) -> Option<&[SocketAddr]> {
         self.applied.as_ref()?.file.config.dns.servers.as_deref()
+    }
+
+    /// The backends of the file that have the name.
+    pub fn backends_of(&self, question: &Question) -> Vec<Name> {
+        let applied = self.applied.iter();
+        applied
+            .flat_map(|applied| backends_of(&applied.file.config, question))
+            .collect()
     }
 
     /// Why the addresses that names have now are not all backends.
@@ -94,7 +102,7 @@ impl World {
         let Some(applied) = &self.applied else { return false };
         let config = &applied.file.config;
         for news in &news {
-            for name in named(&config.services, &news.question) {
+            for name in backends_of(config, &news.question) {
                 let text = format!("{}: {}", news.question.host, news.text);
                 self.journal.write(now.wall, What::Resolved { name, text });
             }
@@ -108,13 +116,10 @@ impl World {
     }
 }
 
-/// The backends of the file that the question is about.
-fn named<'a>(services: impl IntoIterator<Item = (&'a String, &'a Service)>, question: &Question) -> Vec<Name> {
-    let is_it = |service: &Service, backend: &Backend| service.question(backend).as_ref() == Some(question);
-    let services = services.into_iter();
-    let backends = services.flat_map(|(name, service)| {
-        let backends = service.backends.iter().filter(move |backend| is_it(service, backend));
-        backends.map(move |backend| Name {
+fn backends_of(config: &Config, question: &Question) -> Vec<Name> {
+    let backends = config.services.iter().flat_map(|(name, service)| {
+        let asked = move |backend: &&Backend| service.question(backend).as_ref() == Some(question);
+        service.backends.iter().filter(asked).map(move |backend| Name {
             service: name.clone(),
             backend: backend.name.clone(),
         })

@@ -32,6 +32,7 @@ pub enum Request {
         target: Target,
     },
     Events {},
+    Dns {},
     Drain {
         target: Target,
     },

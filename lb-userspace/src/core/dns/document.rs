@@ -1,0 +1,108 @@
+//! The document of `naru dns`: each name that is followed, what is known of it, and when it is asked about next.
+//!
+//! Its fields may be added to, never renamed. What people read of it is in `tests/it/scenarios/dns_command.scn`.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Family, Standing};
+use crate::core::timestamp::rfc3339;
+use crate::core::world::World;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NameStatus {
+    pub name: String,
+    /// `A` or `AAAA`.
+    pub record: String,
+    /// The backends that have it, as `SERVICE/BACKEND`.
+    pub backends: Vec<String>,
+    /// Those in the last answer that had some.
+    pub addresses: Vec<String>,
+    /// Backends still, though the last answer is without them.
+    pub missing: Vec<String>,
+    /// What is left of the life of that answer; 0: it is over.
+    pub ttl_left_seconds: Option<f64>,
+    /// Who gave it.
+    pub server: Option<String>,
+    /// What is wrong now.
+    pub error: Option<String>,
+    /// When that began, or ended.
+    pub since: String,
+    /// The addresses of the answers before they changed, and when they did.
+    pub previous: Vec<String>,
+    pub changed_at: Option<String>,
+    /// Null: it is being asked about.
+    pub next_query_seconds: Option<f64>,
+}
+
+pub fn documents(world: &World, now: Instant) -> Vec<NameStatus> {
+    let names = world.names().iter();
+    let documents = names.map(|(question, standing)| {
+        let backends = world.backends_of(question).into_iter();
+        let backends = backends.map(|name| format!("{}/{}", name.service, name.backend));
+        document(&question.host, question.family, backends.collect(), standing, now)
+    });
+    documents.collect()
+}
+
+fn document(host: &str, family: Family, backends: Vec<String>, standing: Standing, now: Instant) -> NameStatus {
+    let words = |addresses: &[_]| addresses.iter().map(std::net::IpAddr::to_string).collect();
+    let left = |until: Instant| (until.saturating_duration_since(now).as_secs_f64() * 1000.0).round() / 1000.0;
+    let record = match family {
+        Family::Ipv4 => "A",
+        Family::Ipv6 => "AAAA",
+    };
+    NameStatus {
+        name: host.to_owned(),
+        record: record.to_owned(),
+        backends,
+        addresses: words(&standing.addresses),
+        missing: words(&standing.missing),
+        ttl_left_seconds: standing.last.map(|last| left(last.at + last.ttl)),
+        server: standing.last.map(|last| last.server.to_string()),
+        error: standing.trouble,
+        since: rfc3339(standing.since),
+        previous: standing.before.iter().flat_map(|(before, _)| words(before)).collect(),
+        changed_at: standing.before.as_ref().map(|(_, at)| rfc3339(*at)),
+        next_query_seconds: standing.next.map(left),
+    }
+}
+
+/// For people.
+pub fn render(names: &[NameStatus]) -> String {
+    match names {
+        [] => "no backend is a name".to_owned(),
+        _ => names.iter().map(render_name).collect::<Vec<_>>().join("\n\n"),
+    }
+}
+
+fn render_name(name: &NameStatus) -> String {
+    let list = |addresses: &[String]| match addresses {
+        [] => "no address".to_owned(),
+        _ => addresses.join(", "),
+    };
+    let mut text = format!("{} ({}): {}", name.name, name.record, list(&name.addresses));
+    let mut line = |key: &str, value: &str| {
+        let _infallible = write!(text, "\n  {key:<8} {value}");
+    };
+    line("backends", &name.backends.join(", "));
+    if let (Some(server), Some(left)) = (&name.server, name.ttl_left_seconds) {
+        line("answer", &format!("of {server}, good for {left:.1} s"));
+    }
+    if !name.missing.is_empty() {
+        line("missing", &format!("{}, serving for a while yet", list(&name.missing)));
+    }
+    if let Some(at) = &name.changed_at {
+        line("before", &format!("{}, until {at}", list(&name.previous)));
+    }
+    if let Some(error) = &name.error {
+        line("error", &format!("{error}, since {}", name.since));
+    }
+    match name.next_query_seconds {
+        Some(left) => line("next", &format!("asked about in {left:.1} s")),
+        None => line("next", "being asked about"),
+    }
+    text
+}
