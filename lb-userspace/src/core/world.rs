@@ -153,8 +153,10 @@ impl World {
     /// Says whether there may be something to do for the kernel; for checks, see `take_launches`, for names
     /// `take_questions`.
     pub fn handle(&mut self, event: Event, now: Moment) -> bool {
+        // Who tells what became of a plan does not look for another; the deadline of those that go comes at once.
+        let is_report = matches!(event, Event::Failures(_));
         let mut changed = self.take_in(event, now);
-        if self.let_addresses_go(now) {
+        if !is_report && self.let_addresses_go(now) {
             self.conclude(now);
             changed = true;
         }

@@ -275,3 +275,37 @@ fn a_wrong_name_is_answered_with_the_right_ones() {
         "service \"s0\" has no backend \"x\"; it has: 198.18.1.10:80, 198.18.1.11:80"
     );
 }
+
+/// Whoever reports what became of a plan acts on no answer: what is to be done then must not be lost.
+#[test]
+fn an_address_never_leaves_while_nobody_would_act_on_it() {
+    let begun = Instant::now();
+    let at = |millis| Moment {
+        monotonic: begun + Duration::from_millis(millis),
+        wall: SystemTime::UNIX_EPOCH,
+    };
+    let file = "[service.web]\nlisten = \"198.18.0.100:80\"\nbackends = [\"app.example:80\"]\n";
+    let question = Question::new("app.example", crate::core::dns::Family::Ipv4);
+    let answer = |last| {
+        let found = crate::core::dns::Found {
+            addresses: vec![std::net::Ipv4Addr::new(198, 18, 1, last).into()],
+            ttl: Duration::from_secs(1),
+            server: ([198, 18, 0, 53], 53).into(),
+        };
+        Event::Resolved(question.clone(), Answer::Found(found))
+    };
+    let mut world = World::adopt(&KernelState::default(), at(0));
+    world.handle(Event::Network(network(0b1111)), at(0));
+    world.handle(Event::Config(Ok(parse("naru.toml", file).unwrap())), at(0));
+    assert_eq!(world.take_questions(), std::slice::from_ref(&question));
+    assert!(world.handle(answer(10), at(0)) && world.handle(answer(11), at(500)));
+    let serving = |world: &World| {
+        let members = world.members().backends.values();
+        members.filter(|member| member.leaving.is_none()).count()
+    };
+    assert!(!world.handle(Event::Failures(vec![]), at(900)));
+    assert_eq!(serving(&world), 2);
+    assert!(world.next_deadline() <= Some(at(900).monotonic));
+    assert!(world.handle(Event::Tick, at(900)));
+    assert_eq!(serving(&world), 1);
+}
