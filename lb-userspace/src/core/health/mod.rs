@@ -148,7 +148,7 @@ impl Health {
             Change::Standing => true,
             Change::Condemned => self.condemned(id, now.monotonic),
         };
-        let relieved = observation.is_answer() && self.heard(now.monotonic);
+        let relieved = observation.is_word() && self.heard(now.monotonic);
         self.schedule(id);
         changed || relieved
     }

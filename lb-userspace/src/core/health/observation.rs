@@ -90,6 +90,13 @@ impl Observation {
         }
     }
 
+    /// Whether the backend's host is heard just now. A check that waited in vain for more than a connection tells of the
+    /// time when it began.
+    pub fn is_word(&self) -> bool {
+        let waited = matches!(&self.outcome, Outcome::Failed(failure) if failure.code.is_none());
+        self.is_answer() && !waited
+    }
+
     /// Whether a server refused who asked: asking again changes nothing until somebody puts it right, and each time the
     /// server writes it into its log.
     pub fn is_denied(&self) -> bool {

@@ -22,11 +22,13 @@ enum Manner {
     Answers(u64),
     Refuses,
     Silent,
+    /// Accepts the connection, and nothing more comes for so long.
+    Hangs(u64),
     Replica,
     Denies,
     CannotBeAsked,
 }
-use Manner::{Answers, CannotBeAsked, Denies, Refuses, Replica, Silent};
+use Manner::{Answers, CannotBeAsked, Denies, Hangs, Refuses, Replica, Silent};
 
 type Behaviour = Box<dyn Fn(u64) -> Manner>;
 
@@ -155,6 +157,11 @@ impl Stage {
                     Duration::from_millis(1),
                     Phase::Connect,
                     failed("refused", Some(Code::Errno(111))),
+                ),
+                Hangs(time) => (
+                    Duration::from_millis(time),
+                    Phase::Request,
+                    failed("no answer in time", None),
                 ),
                 Replica => {
                     let why = "is a replica".to_owned();
@@ -469,6 +476,27 @@ fn refusals_are_believed_however_many() {
     let mut stage = Stage::new(services, tcp(), false);
     stage.run(5_300);
     assert_eq!((stage.standing(1), stage.standing(2)), (Down, Down));
+}
+
+/// The one check that had a connection when the node was cut off tells nothing of the time since, however late it ends.
+#[test]
+fn a_check_that_waited_in_vain_is_no_word_of_a_backend() {
+    let healthy = || -> Behaviour { Box::new(|_| Answers(1)) };
+    let mut before = Stage::new(vec![vec![healthy()], vec![healthy()]], tcp(), false);
+    before.run(3_000);
+    let is_last = |(at, id): &&(u64, BackendId)| *at >= 2_000 && *id == 1;
+    let cut = before.begun.iter().find(is_last).unwrap().0;
+    let manner = move |at: u64| match at {
+        at if at < cut => Answers(1),
+        at if at == cut => Hangs(900),
+        _ => Silent,
+    };
+    let mut stage = Stage::new(vec![vec![Box::new(manner)], vec![until(cut, Silent)]], tcp(), false);
+    stage.run(cut + 800);
+    assert!(stage.health.suspects_itself().is_some());
+    stage.run(cut + 5_000);
+    assert!(stage.health.suspects_itself().is_some());
+    assert_eq!((stage.standing(1), stage.standing(2)), (Up, Up));
 }
 
 /// Checks begin every 200 ms, a tenth more or less; a refusal is known after two more at 30 ms each, silence 150 ms
