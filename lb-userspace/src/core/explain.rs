@@ -4,6 +4,7 @@
 //! them is in `tests/it/scenarios/explain.scn`.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use lb_common::abi::BackendId;
 use serde::{Deserialize, Serialize};
@@ -103,13 +104,6 @@ fn of_address(
     condition: &Condition,
 ) -> Explanation {
     let judge = world.judge(id);
-    let own = |entry: &&Entry| match &entry.what {
-        What::Backend {
-            name: other, address, ..
-        } => other == name && address.is_none_or(|address| address == member.address),
-        What::Override { name: other, .. } | What::Resolved { name: other, .. } => other == name,
-        What::Alarm(_) | What::Node(_) => false,
-    };
     Explanation {
         address: member.address.to_string(),
         state: condition.state,
@@ -125,7 +119,7 @@ fn of_address(
         results: judge
             .map(|judge| judge.records().map(result).collect())
             .unwrap_or_default(),
-        events: world.journal().entries().filter(own).map(event).collect(),
+        events: history(world, name, Some(member.address)),
         ..of_name(world, name, file)
     }
 }
@@ -133,16 +127,10 @@ fn of_address(
 /// Nobody knows an address of its name.
 fn unresolved(world: &World, name: &Name, file: &Backend) -> Option<Explanation> {
     let standing = world.names().standing(&world.question_of(name)?)?;
-    let own = |entry: &&Entry| match &entry.what {
-        What::Backend { name: other, .. } | What::Override { name: other, .. } | What::Resolved { name: other, .. } => {
-            other == name
-        }
-        What::Alarm(_) | What::Node(_) => false,
-    };
     Some(Explanation {
         reason: standing.trouble.unwrap_or_default(),
         since: rfc3339(standing.since),
-        events: world.journal().entries().filter(own).map(event).collect(),
+        events: history(world, name, None),
         ..of_name(world, name, file)
     })
 }
@@ -169,55 +157,51 @@ fn of_name(world: &World, name: &Name, file: &Backend) -> Explanation {
     }
 }
 
+/// What became of a backend, and not of another address of its name.
+fn history(world: &World, name: &Name, address: Option<SocketAddr>) -> Vec<Event> {
+    let own = |entry: &&Entry| {
+        let other = match &entry.what {
+            What::Backend { address: of, .. } => address.zip(*of).is_some_and(|(address, of)| address != of),
+            What::Override { .. } | What::Resolved { .. } | What::Alarm(_) | What::Node(_) => false,
+        };
+        entry.what.backend() == Some(name) && !other
+    };
+    world.journal().entries().filter(own).map(event).collect()
+}
+
 /// Oldest first.
 pub fn events(world: &World) -> Vec<Event> {
     world.journal().entries().map(event).collect()
 }
 
 fn event(Entry { at, what }: &Entry) -> Event {
-    let at = rfc3339_millis(*at);
+    let name = what.backend();
+    let told = |text: &str| Event {
+        at: rfc3339_millis(*at),
+        service: name.map(|name| name.service.clone()),
+        backend: name.map(|name| name.backend.clone()),
+        address: None,
+        from: None,
+        to: None,
+        reason: text.to_owned(),
+    };
     match what {
         What::Backend {
-            name,
             address,
             from,
             to,
             reason,
+            ..
         } => Event {
-            at,
-            service: Some(name.service.clone()),
-            backend: Some(name.backend.clone()),
             address: address.map(|address| address.to_string()),
             from: *from,
             to: Some(*to),
-            reason: reason.clone(),
+            ..told(reason)
         },
-        What::Override { name, text } | What::Resolved { name, text } => Event {
-            at,
-            service: Some(name.service.clone()),
-            backend: Some(name.backend.clone()),
-            address: None,
-            from: None,
-            to: None,
-            reason: text.clone(),
-        },
+        What::Override { text, .. } | What::Resolved { text, .. } | What::Node(text) => told(text),
         What::Alarm(News { service, text, .. }) => Event {
-            at,
             service: Some(service.clone()),
-            backend: None,
-            address: None,
-            from: None,
-            to: None,
-            reason: text.clone(),
-        },
-        What::Node(what) => Event {
-            at,
-            service: None,
-            backend: None,
-            address: None,
-            from: None,
-            to: None,
-            reason: what.clone(),
+            ..told(text)
         },
     }
 }

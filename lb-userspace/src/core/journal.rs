@@ -50,6 +50,16 @@ pub enum What {
     Node(String),
 }
 
+impl What {
+    /// The backend of the file that it is about.
+    pub fn backend(&self) -> Option<&Name> {
+        match self {
+            Self::Backend { name, .. } | Self::Override { name, .. } | Self::Resolved { name, .. } => Some(name),
+            Self::Alarm(_) | Self::Node(_) => None,
+        }
+    }
+}
+
 impl Journal {
     pub fn write(&mut self, at: SystemTime, what: What) {
         if self.entries.len() == KEPT {

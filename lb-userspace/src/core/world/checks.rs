@@ -27,7 +27,8 @@ impl World {
         self.health.judge(backend)
     }
 
-    /// Whether a name has not been resolved, or a backend not been judged yet: what we would do now, we might take back in a moment.
+    /// Whether a name has not been resolved, or a backend not been judged yet: what we would do now, we might take back in
+    /// a moment.
     pub fn is_undecided(&self) -> bool {
         self.pace.next_deadline().is_some() || self.health.is_undecided() || self.names.is_undecided()
     }

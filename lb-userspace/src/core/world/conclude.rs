@@ -25,10 +25,10 @@ impl World {
             .get_or_insert_with(|| satisfying(&self.adopted, &config.node, network));
         let resolved = self.addresses_of_names();
         self.interfaces = wanted(config, &resolved, network, &self.interfaces);
-        let mut conditions = self.standing_alone(&self.shifted(), now);
+        let mut shifted = self.shifted();
+        let mut conditions = self.standing_alone(&shifted, now);
         let unheeded = self.without_anybody(&conditions);
         if !unheeded.is_empty() {
-            let mut shifted = self.shifted();
             shifted.retain(|id, _| !unheeded.contains(&self.members.backends[id].service));
             conditions = self.standing_alone(&shifted, now);
         }
