@@ -3,6 +3,7 @@
 //! No decision lives here. A change of any type that a pinned map holds raises `LAYOUT_VERSION`, so that a
 //! newer daemon never misreads an older map.
 
+use crate::lease::LeaseId;
 use crate::wire::{Be16, Ether, Ip};
 
 /// Pins live in a folder of this number below the pin directory.
@@ -17,6 +18,8 @@ pub const MAX_SERVICES: u32 = 4096;
 pub const MAX_LISTENS: u32 = 16_384;
 pub const MAX_BACKENDS: u32 = 32_768;
 pub const MAX_ROUTES: u32 = 65_536;
+/// Addresses that hang on a lease.
+pub const MAX_SHARED_ADDRESSES: u32 = 16_384;
 
 /// Key of `SERVICES`: where clients connect to.
 #[repr(C)]
@@ -38,7 +41,9 @@ pub struct Service {
     pub mode: u8,
     /// An `Algorithm`.
     pub algorithm: u8,
-    pub unused: u32,
+    /// That of the listen's address.
+    pub lease: LeaseId,
+    pub unused: [u8; 3],
     /// Tells a restarted daemon which configured service this is.
     pub fingerprint: u64,
 }
@@ -196,7 +201,7 @@ pub struct Ports {
 /// How many fragmented packets are remembered at once.
 pub const MAX_FRAGMENTED: u32 = 16_384;
 
-/// BPF_F_MMAPABLE: page-aligned, so that an entry is one cache line, and the daemon reads it without a system call.
+/// BPF_F_MMAPABLE: page-aligned, so that an entry is one cache line, and the daemon shares it without a system call.
 pub const FLOW_FLAGS: u32 = 1 << 10;
 /// BPF_F_MMAPABLE, so that the daemon fills a table at once, and BPF_F_INNER_MAP, since they come in several sizes.
 pub const SLOT_FLAGS: u32 = 1 << 10 | 1 << 12;

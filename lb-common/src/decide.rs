@@ -3,12 +3,14 @@
 use crate::abi::{Backend, BackendId, FragmentKey, Listen, Ports, Route, Service, ServiceId};
 use crate::answer;
 use crate::family::Address;
-use crate::flow_table::{self, FlowMemory, Loop, release};
+use crate::flow_table::{self, FlowMemory, Loop, TICK_SHIFT, release};
 use crate::forward::send;
 use crate::frame::Frame;
+use crate::lease::{self, LeaseId};
 use crate::lifetime::{Course, follow};
+use crate::neighbours;
 use crate::open::{self, Scratch};
-use crate::parse::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Parsed, RST, ether, ipv4, ipv6};
+use crate::parse::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Parsed, RST, ether, ipv4, ipv6};
 use crate::signs::Signal;
 use crate::stage::Stage;
 use crate::unusual;
@@ -43,8 +45,17 @@ pub trait Tables: Flows<Be32> + Flows<Ip> + Loop {
     /// The ports of a fragmented packet.
     fn remember(&self, key: &FragmentKey, ports: &Ports);
     fn recall(&self, key: &FragmentKey) -> Option<Ports>;
-    /// In ticks of `flow_table::TICK_SHIFT`.
-    fn now(&self) -> u32;
+    /// Of an address that hangs on one.
+    fn shared_address(&self, address: &Ip) -> Option<LeaseId>;
+    /// See `lease::held`.
+    fn lease(&self, id: LeaseId) -> u64;
+    /// CLOCK_MONOTONIC_COARSE, in ns.
+    fn clock(&self) -> u64;
+    /// The same in ticks.
+    #[inline(always)]
+    fn now(&self) -> u32 {
+        (self.clock() >> TICK_SHIFT) as u32
+    }
     fn count_new_flow(&self, backend: BackendId);
     fn count_ports_exhausted(&self, backend: BackendId);
     fn count_packet(&self, backend: BackendId, to_client: bool, bytes: u64);
@@ -87,6 +98,7 @@ pub fn first<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
     match ether_type {
         ETHER_TYPE_IPV4 => usual(frame, tables, ipv4(frame, l3)),
         ETHER_TYPE_IPV6 => usual(frame, tables, ipv6(frame, l3)),
+        ETHER_TYPE_ARP => Verdict::Next(Stage::UnusualIpv4),
         _ => Verdict::Stop(Reason::NotIp),
     }
 }
@@ -107,6 +119,7 @@ fn usual<F: Frame, A: Address, T: Tables + Flows<A>>(
 #[inline(always)]
 pub fn unusual<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: &T) -> Verdict {
     match ether(frame) {
+        Ok((ETHER_TYPE_ARP, l3)) => Verdict::Stop(neighbours::arp(frame, tables, l3)),
         Ok((_, l3)) => unusual::unusual::<_, A, _>(frame, tables, l3),
         Err(reason) => Verdict::Stop(reason),
     }
@@ -115,6 +128,9 @@ pub fn unusual<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables
 #[inline(always)]
 pub fn by_flow<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: &T, parsed: &Parsed<A>) -> Verdict {
     if let Some(flow) = flow_table::find(tables, &parsed.key) {
+        if let Err(reason) = lease::held(tables, flow.word.lease()) {
+            return Verdict::Stop(reason);
+        }
         match follow(tables, parsed, &flow) {
             Course::Goes => {
                 return match send(frame, tables, parsed, &flow) {

@@ -12,13 +12,13 @@ pub mod schedules;
 pub mod upkeep;
 mod word;
 
-use crate::abi::{BackendId, Mode, NextHop};
+use crate::abi::{BackendId, NextHop};
 use crate::family::Address;
 use crate::wire::Be32;
 
 pub use entry::{Entry, FlowEntry, Rewrite, TICK_SHIFT};
 pub use key::FlowKey;
-pub use word::{ANSWERED, DOUBTED, FIN_SEEN, RESET, State, TO_CLIENT, Word};
+pub use word::{ANSWERED, DOUBTED, FIN_SEEN, Manner, RESET, State, TO_CLIENT, Word};
 
 /// The memory of a flow table: a power of two of entries.
 pub trait FlowMemory<A>: Loop {
@@ -255,10 +255,10 @@ impl Claim {
 
     /// Makes it live, under a new serial.
     #[inline(always)]
-    pub fn publish<A: Address, M: FlowMemory<A>>(&self, memory: &M, backend: BackendId, mode: Mode, marks: u8) {
+    pub fn publish<A: Address, M: FlowMemory<A>>(&self, memory: &M, backend: BackendId, manner: Manner, marks: u8) {
         let Some(entry) = memory.entry(self.index) else { return };
         let serial = self.word.serial().wrapping_add(1);
-        let word = Word::live(serial, backend, mode, marks, self.word.protocol(), State::HalfOpen);
+        let word = Word::live(serial, backend, manner, marks, self.word.protocol(), State::HalfOpen);
         entry.swap(self.word, word);
         if word.is_active() {
             memory.count_active(backend, 1);

@@ -10,6 +10,8 @@ use crate::family::Address;
 use crate::flow_table::{FlowKey, Rewrite, TO_CLIENT, find};
 use crate::forward::send_with;
 use crate::frame::Frame;
+use crate::lease;
+use crate::neighbours;
 use crate::parse::{Envelope, TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::signs::{self, Sign};
 use crate::verdict::Reason;
@@ -27,7 +29,7 @@ pub fn error<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: 
         None => return Verdict::Stop(Reason::OtherProtocol),
     };
     if !A::is_icmp_error(kind) {
-        return Verdict::Stop(Reason::OtherProtocol);
+        return Verdict::Stop(neighbours::solicitation(frame, tables, envelope));
     }
     let Some(quoted) = A::quoted(frame, envelope.l4 + ICMP_HEADER) else {
         return Verdict::Stop(Reason::IcmpUnknown);
@@ -52,6 +54,9 @@ pub fn error<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: 
     let Some(flow) = flow.filter(|_| told) else {
         return Verdict::Stop(Reason::IcmpUnknown);
     };
+    if let Err(reason) = lease::held(tables, flow.word.lease()) {
+        return Verdict::Stop(reason);
+    }
     if flow.word.has(TO_CLIENT) && A::is_unreachable(kind, code) {
         signs::tell(tables, flow.word.backend(), Sign::Unreachable);
     }

@@ -5,8 +5,9 @@
 use crate::abi::{Backend, BackendId, Listen, Mode, NextHop};
 use crate::decide::{Flows, Tables};
 use crate::family::Address;
-use crate::flow_table::{Claim, Claimed, FlowKey, TO_CLIENT, claim};
+use crate::flow_table::{Claim, Claimed, FlowKey, Manner, TO_CLIENT, claim};
 use crate::frame::Frame;
+use crate::lease;
 use crate::parse::{ETHER_SOURCE, Parsed};
 use crate::ports;
 use crate::steer::steer;
@@ -21,6 +22,7 @@ pub struct Opening<A> {
     pub parsed: Parsed<A>,
     pub hash: u64,
     pub backend: BackendId,
+    pub manner: Manner,
     /// Of the way to the backend where the packet is too big for it, else 0.
     pub mtu: u16,
     /// Of the backend's packets.
@@ -51,6 +53,7 @@ pub fn open<F: Frame, A: Address, T: Tables + Flows<A>>(
     let parsed = &opening.parsed;
     let key = &parsed.key;
     let service = tables.listen(&listen_of(key)).ok_or(Reason::NotOurs)?;
+    lease::held(tables, service.lease)?;
     if !parsed.opens() {
         return Err(Reason::UnknownFlow);
     }
@@ -78,8 +81,12 @@ pub fn open<F: Frame, A: Address, T: Tables + Flows<A>>(
         protocol: key.protocol,
     };
     (opening.hash, opening.backend) = (hash, id);
+    opening.manner = Manner {
+        mode,
+        lease: service.lease,
+    };
     if mode != Mode::Nat {
-        return enter_one_way(tables, opening, backend, mode);
+        return enter_one_way(tables, opening, backend);
     }
     opening.back = way_back(frame, tables, &key.source.ip(), ingress).ok_or(Reason::NextHopUnknown)?;
     let to_client = ports::claim_port(tables, opening, backend)?;
@@ -101,9 +108,9 @@ fn enter<A: Address, T: Tables + Flows<A>>(
     let now = tables.now();
     to_client.fill(tables, (reply, key), &opening.back, to_backend.index, now);
     to_backend.fill(tables, (key, reply), &backend.next_hop, to_client.index, now);
-    to_client.publish::<A, _>(tables, opening.backend, Mode::Nat, TO_CLIENT);
+    to_client.publish::<A, _>(tables, opening.backend, opening.manner, TO_CLIENT);
     tables.count_new_flow(opening.backend);
-    to_backend.publish::<A, _>(tables, opening.backend, Mode::Nat, 0);
+    to_backend.publish::<A, _>(tables, opening.backend, opening.manner, 0);
     Ok(to_backend.index)
 }
 
@@ -113,7 +120,6 @@ fn enter_one_way<A: Address, T: Tables + Flows<A>>(
     tables: &T,
     opening: &mut Opening<A>,
     backend: &Backend,
-    mode: Mode,
 ) -> Result<u32, Reason> {
     // Several sources spread the packets over the queues of the backend's network card.
     if let Some(source) = ports::source(backend, opening.hash as u32) {
@@ -129,7 +135,7 @@ fn enter_one_way<A: Address, T: Tables + Flows<A>>(
     claim.fill(tables, (key, reply), &backend.next_hop, claim.index, tables.now());
     claim.set_mtu::<A, _>(tables, opening.mtu);
     tables.count_new_flow(opening.backend);
-    claim.publish::<A, _>(tables, opening.backend, mode, 0);
+    claim.publish::<A, _>(tables, opening.backend, opening.manner, 0);
     Ok(claim.index)
 }
 

@@ -28,6 +28,7 @@ const MAX_TAGS: usize = 2;
 const MAX_L4: usize = 8400;
 
 pub const ETHER_TYPE_IPV4: u16 = 0x0800;
+pub const ETHER_TYPE_ARP: u16 = 0x0806;
 pub const ETHER_TYPE_IPV6: u16 = 0x86dd;
 const ETHER_TYPE_TAG: u16 = 0x8100;
 const ETHER_TYPE_SERVICE_TAG: u16 = 0x88a8;

@@ -7,6 +7,7 @@ use crate::flow_table::{FlowKey, find};
 use crate::forward::send_with;
 use crate::frame::Frame;
 use crate::icmp;
+use crate::lease;
 use crate::open::listen_of;
 use crate::parse::{Envelope, transport};
 use crate::verdict::Reason;
@@ -77,6 +78,9 @@ fn later_fragment<F: Frame, A: Address, T: Tables + Flows<A>>(
     let Some(flow) = find(tables, &key) else {
         return Verdict::Stop(Reason::Fragment);
     };
+    if let Err(reason) = lease::held(tables, flow.word.lease()) {
+        return Verdict::Stop(reason);
+    }
     let (l3, ttl) = (envelope.l3, envelope.ttl);
     settle(send_with(frame, tables, envelope.into(), &flow, |frame, new| {
         A::rewrite_header(frame, l3, ttl, new)

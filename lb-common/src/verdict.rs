@@ -55,6 +55,10 @@ reasons! {
     FlowRace = "flow_race",
     /// Answered by RST, or dropped if it is one itself: of a connection whose backend is lost.
     FlowReset = "flow_reset",
+    /// Passed: for an address that a peer has at present.
+    NotMaster = "not_master",
+    /// Dropped: for a shared address of this node whose lease has ended; the daemon is dead, stopped or late.
+    Fenced = "fenced",
 }
 
 /// Places in `VERDICTS`: room for reasons to come, which then need no new layout.
@@ -65,7 +69,7 @@ impl Reason {
     /// Passed to the host's stack, else dropped.
     #[inline(always)]
     pub const fn passes(self) -> bool {
-        (self as u32) <= (Self::StageMissing as u32)
+        (self as u32) <= (Self::StageMissing as u32) || matches!(self, Self::NotMaster)
     }
 }
 
@@ -77,5 +81,7 @@ mod tests {
     fn passes_end_where_drops_begin() {
         assert!(Reason::StageMissing.passes());
         assert!(!Reason::TtlExpired.passes());
+        assert!(Reason::NotMaster.passes());
+        assert!(!Reason::Fenced.passes());
     }
 }

@@ -9,11 +9,12 @@ use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
     Backend, BackendId, FLOW_FLAGS, FragmentKey, Listen, MAX_BACKENDS, MAX_FRAGMENTED, MAX_LISTENS, MAX_PORT_TURNS,
-    MAX_ROUTES, MAX_SERVICES, MAX_SLOT_CELLS, Ports, Route, SIGNS_BYTES, SLOT_COUNT_CELL, SLOT_FLAGS, Service,
-    ServiceId, slot_cell, slot_in,
+    MAX_ROUTES, MAX_SERVICES, MAX_SHARED_ADDRESSES, MAX_SLOT_CELLS, Ports, Route, SIGNS_BYTES, SLOT_COUNT_CELL,
+    SLOT_FLAGS, Service, ServiceId, slot_cell, slot_in,
 };
 use lb_common::decide::Tables;
-use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Loop, TICK_SHIFT};
+use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Loop};
+use lb_common::lease::{self, LeaseId, MAX_LEASES};
 use lb_common::open::{Opening, Scratch};
 use lb_common::shared;
 use lb_common::signs::Signal;
@@ -37,6 +38,13 @@ static FLOWS: Array<FlowEntry<Be32>, 1024, { FLOW_FLAGS as usize }> = Array::new
 /// Of IPv6.
 #[btf_map]
 static FLOWS6: Array<FlowEntry<Ip>, 1024, { FLOW_FLAGS as usize }> = Array::new();
+
+/// By `LeaseId`; the daemon shares the memory.
+#[btf_map]
+static LEASES: Array<u64, { MAX_LEASES as usize }, { FLOW_FLAGS as usize }> = Array::new();
+/// To `LeaseId`: values of maps are a multiple of four bytes here.
+#[btf_map]
+static SHARED_ADDRESSES: HashMap<Ip, u32, { MAX_SHARED_ADDRESSES as usize }> = HashMap::new();
 
 /// See `Loop::forget`.
 #[btf_map]
@@ -285,9 +293,23 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn now(&self) -> u32 {
+    fn shared_address(&self, address: &Ip) -> Option<LeaseId> {
+        // SAFETY: copied out at once.
+        unsafe { SHARED_ADDRESSES.get(address).map(|lease| *lease as LeaseId) }
+    }
+
+    #[inline(always)]
+    fn lease(&self, id: LeaseId) -> u64 {
+        // SAFETY: an element of a map, which the daemon writes at any time.
+        LEASES
+            .get_ptr_mut(u32::from(id))
+            .map_or(lease::ENDED, |until| unsafe { until.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn clock(&self) -> u64 {
         // SAFETY: a helper without arguments.
-        (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32
+        unsafe { bpf_ktime_get_coarse_ns() }
     }
 
     #[inline(always)]

@@ -4,10 +4,10 @@ use std::cell::UnsafeCell;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use lb_common::abi::{BackendId, Mode, NextHop, TCP};
+use lb_common::abi::{BackendId, NextHop, TCP};
 use lb_common::family::Address;
 use lb_common::flow_table::{
-    Claimed, Entry, FlowEntry, FlowKey, FlowMemory, Loop, TO_CLIENT, claim, find, partner, release,
+    Claimed, Entry, FlowEntry, FlowKey, FlowMemory, Loop, Manner, TO_CLIENT, claim, find, partner, release,
 };
 use lb_common::wire::{Be16, Be32, Ip};
 
@@ -100,8 +100,8 @@ fn open<A: Address>(table: &Table<A>, key: &FlowKey<A>) -> bool {
     let hop = NextHop::default();
     to_client.fill(table, (&reversed(key), key), &hop, to_backend.index, 1);
     to_backend.fill(table, (key, &reversed(key)), &hop, to_client.index, 1);
-    to_client.publish(table, 1, Mode::Nat, TO_CLIENT);
-    to_backend.publish(table, 1, Mode::Nat, 0);
+    to_client.publish(table, 1, Manner::default(), TO_CLIENT);
+    to_backend.publish(table, 1, Manner::default(), 0);
     true
 }
 

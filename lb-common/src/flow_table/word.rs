@@ -1,6 +1,7 @@
 //! The word of an entry: its lock, its state and whose it is, in 64 bits that change together.
 
 use crate::abi::{BackendId, Mode};
+use crate::lease::{LeaseId, MAX_LEASES};
 
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,17 @@ pub enum State {
     Severed = 5,
 }
 
+/// How a flow's packets travel, from its first to its last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    pub mode: Mode,
+    /// That of the address its client speaks to.
+    pub lease: LeaseId,
+}
+
+const MODE_BITS: u32 = 2;
+const _: () = assert!(MAX_LEASES << MODE_BITS == 1 << 8);
+
 /// Marks of a live entry.
 pub const TO_CLIENT: u8 = 1;
 pub const FIN_SEEN: u8 = 2;
@@ -28,7 +40,8 @@ const EARLY: u8 = 32;
 /// A RST came whose number was not to be believed.
 pub const DOUBTED: u8 = 16;
 
-/// `serial:16 | backend:16 | mode:8 | marks:8 | protocol:8 | state:8`; while claimed, `serial:16 | tag:32 | protocol:8 | state:8`.
+/// `serial:16 | backend:16 | lease:6 | mode:2 | marks:8 | protocol:8 | state:8`; while claimed, `serial:16 | tag:32 |
+/// protocol:8 | state:8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word(pub u64);
 
@@ -39,11 +52,11 @@ impl Word {
     }
 
     #[inline(always)]
-    pub const fn live(serial: u16, backend: BackendId, mode: Mode, marks: u8, protocol: u8, state: State) -> Self {
+    pub const fn live(serial: u16, backend: BackendId, manner: Manner, marks: u8, protocol: u8, state: State) -> Self {
         Self(
             (serial as u64) << 48
                 | (backend as u64) << 32
-                | (mode as u64) << 24
+                | (manner.mode as u64 | (manner.lease as u64) << MODE_BITS) << 24
                 | (marks as u64) << 16
                 | (protocol as u64) << 8
                 | state as u64,
@@ -88,7 +101,12 @@ impl Word {
 
     #[inline(always)]
     pub const fn mode(self) -> Mode {
-        Mode::of((self.0 >> 24) as u8)
+        Mode::of((self.0 >> 24) as u8 & ((1 << MODE_BITS) - 1))
+    }
+
+    #[inline(always)]
+    pub const fn lease(self) -> LeaseId {
+        (self.0 >> (24 + MODE_BITS)) as u8 & (MAX_LEASES - 1) as u8
     }
 
     /// One of those that a backend has to do with; each flow counts once.

@@ -40,6 +40,7 @@ pub fn desired(world: &World) -> KernelState {
             interfaces: world.interfaces(),
         }
         .routes(),
+        shared: BTreeMap::new(),
         attached: attached(world, network),
     }
 }
@@ -65,7 +66,8 @@ fn listens(world: &World, config: &Config) -> BTreeMap<Listen, abi::Service> {
             id: world.members().services[name],
             mode: service.mode as u8,
             algorithm: service.algorithm as u8,
-            unused: 0,
+            lease: 0,
+            unused: [0; 3],
             fingerprint: fingerprint::service(name),
         };
         listens.extend(service.listens.iter().map(|address| (listen(service, address), value)));

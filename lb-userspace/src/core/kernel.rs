@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::{self, BackendId, Listen, MAX_SNAT, ServiceId};
+use lb_common::lease::LeaseId;
 use lb_common::wire::Ip;
 
 use super::config::Xdp;
@@ -18,6 +19,8 @@ pub struct KernelState {
     pub slots: BTreeMap<ServiceId, Vec<BackendId>>,
     pub backends: BTreeMap<BackendId, abi::Backend>,
     pub routes: BTreeMap<Prefix, abi::Route>,
+    /// Addresses that a peer may have instead, and the lease that each hangs on here.
+    pub shared: BTreeMap<IpAddr, LeaseId>,
     /// Interfaces by index with our program on them.
     pub attached: BTreeMap<u32, Attachment>,
 }
@@ -54,6 +57,8 @@ pub enum Action {
     /// All at once: the kernel waits for running programs after each such step, not after each table.
     PutSlots(BTreeMap<ServiceId, Vec<BackendId>>),
     RemoveSlots(BTreeSet<ServiceId>),
+    PutShared(IpAddr, LeaseId),
+    RemoveShared(IpAddr),
     PutListen(Listen, abi::Service),
     RemoveListen(Listen),
     Attach(u32, Attachment),
@@ -90,7 +95,15 @@ impl fmt::Display for Action {
                 let services: Vec<String> = services.iter().map(ToString::to_string).collect();
                 write!(f, "remove slots of service {}", services.join(", "))
             }
-            Self::PutListen(listen, service) => write!(f, "put listen {}: service {}", At(listen), service.id),
+            Self::PutShared(address, lease) => write!(f, "put shared address {address}: lease {lease}"),
+            Self::RemoveShared(address) => write!(f, "remove shared address {address}"),
+            Self::PutListen(listen, service) => {
+                write!(f, "put listen {}: service {}", At(listen), service.id)?;
+                match service.lease {
+                    0 => Ok(()),
+                    lease => write!(f, ", lease {lease}"),
+                }
+            }
             Self::RemoveListen(listen) => write!(f, "remove listen {}", At(listen)),
             Self::Attach(ifindex, Attachment { interface, mode }) => {
                 let mode = format!("{mode:?}").to_lowercase();

@@ -114,6 +114,9 @@ impl Plan {
         if !tables.is_empty() {
             self.step(Action::PutSlots(tables.into_iter().collect()));
         }
+        for (address, lease) in changed(&self.model.shared, &desired.shared) {
+            self.step(Action::PutShared(address, lease));
+        }
         for (listen, service) in changed(&self.model.listens, &desired.listens) {
             self.step(Action::PutListen(listen, service));
         }
@@ -122,6 +125,9 @@ impl Plan {
     fn remove(&mut self, desired: &KernelState) {
         for listen in gone(&self.model.listens, &desired.listens) {
             self.step(Action::RemoveListen(listen));
+        }
+        for address in gone(&self.model.shared, &desired.shared) {
+            self.step(Action::RemoveShared(address));
         }
         self.remove_slots(gone(&self.model.slots, &desired.slots).into_iter().collect());
         for id in gone(&self.model.backends, &desired.backends) {
@@ -194,6 +200,8 @@ impl KernelState {
             Action::RemoveBackend(id) => drop(self.backends.remove(&id)),
             Action::PutSlots(tables) => self.slots.extend(tables),
             Action::RemoveSlots(services) => self.slots.retain(|service, _| !services.contains(service)),
+            Action::PutShared(address, lease) => drop(self.shared.insert(address, lease)),
+            Action::RemoveShared(address) => drop(self.shared.remove(&address)),
             Action::PutListen(listen, service) => drop(self.listens.insert(listen, service)),
             Action::RemoveListen(listen) => drop(self.listens.remove(&listen)),
             Action::Attach(ifindex, attachment) => drop(self.attached.insert(ifindex, attachment)),
@@ -224,6 +232,8 @@ impl KernelState {
             | Action::Detach(_)
             | Action::PutRoute(..)
             | Action::RemoveRoute(_)
+            | Action::PutShared(..)
+            | Action::RemoveShared(_)
             | Action::RemoveListen(_) => true,
         }
     }

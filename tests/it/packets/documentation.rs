@@ -73,6 +73,7 @@ fn all_cases() -> BTreeSet<String> {
         ("fragments", fragments::CASES),
         ("icmp", icmp::CASES),
         ("known_flows", known_flows::CASES),
+        ("leases", leases::CASES),
         ("life", life::CASES),
         ("lost_backends", lost_backends::CASES),
         ("new_flows", new_flows::CASES),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lb_common::abi::{BackendId, Mode, NextHop, TCP};
-use lb_common::flow_table::{Claimed, FlowKey, FlowMemory, TO_CLIENT, Word, at, claim};
+use lb_common::flow_table::{Claimed, FlowKey, FlowMemory, Manner, TO_CLIENT, Word, at, claim};
 use lb_common::parse::{ACK, FIN, RST, SYN};
 use lb_common::verdict::Reason;
 use lb_common::wire::{Be16, Be32, Ether};
@@ -245,7 +245,11 @@ fn connect_one_way(table: &impl FlowMemory<Be32>, client: &str) {
         panic!("an empty table has room");
     };
     claim.fill(table, (&key, &key), &NextHop::default(), claim.index, 1);
-    claim.publish::<Be32, _>(table, MANYS_BACKEND, Mode::DsrL2, 0);
+    let manner = Manner {
+        mode: Mode::DsrL2,
+        lease: 0,
+    };
+    claim.publish::<Be32, _>(table, MANYS_BACKEND, manner, 0);
     establish(table, claim.index, 5001);
 }
 
@@ -286,8 +290,8 @@ fn connect_in(table: &impl FlowMemory<Be32>, client: u32) -> bool {
     };
     to_client.fill(table, (&reply, &key), &hop, to_backend.index, 1);
     to_backend.fill(table, (&key, &reply), &hop, to_client.index, 1);
-    to_client.publish::<Be32, _>(table, MANYS_BACKEND, Mode::Nat, TO_CLIENT);
-    to_backend.publish::<Be32, _>(table, MANYS_BACKEND, Mode::Nat, 0);
+    to_client.publish::<Be32, _>(table, MANYS_BACKEND, Manner::default(), TO_CLIENT);
+    to_backend.publish::<Be32, _>(table, MANYS_BACKEND, Manner::default(), 0);
     for claim in [to_client, to_backend] {
         establish(table, claim.index, 1 + client);
     }

@@ -81,6 +81,7 @@ mod documentation;
 mod fragments;
 mod icmp;
 mod known_flows;
+mod leases;
 mod life;
 mod lost_backends;
 mod net;

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::time::{Instant, UNIX_EPOCH};
 
 use lb_common::abi::{BackendId, Mode};
+use lb_common::lease::{ELSEWHERE, ENDED, FOR_GOOD};
 use lb_common::verdict::Reason;
 use lb_tests::lab::note;
 use lb_tests::packets::{Builder, Generator, Protocol};
@@ -41,6 +42,8 @@ const LONGEST_ROUND: u64 = 50_000;
 const SILENCE: u64 = 2000;
 /// One in so many comes after all backends were lost, in fair weather: it would make room where there is to be none.
 const LOSS: u64 = 400;
+/// One in so many comes after the leases have changed.
+const CHANGE: u64 = 400;
 /// From so many frames on it is said how far they are.
 const WORTH_TELLING: u64 = 1_000_000;
 
@@ -141,6 +144,11 @@ impl Run {
         if weather == Weather::Fair && random.one_in(LOSS) {
             self.net.runner.sweep();
             self.net.runner.lose_backends();
+        }
+        let random = &mut self.generator.random;
+        if random.one_in(CHANGE) {
+            let until = *random.of(&[FOR_GOOD, FOR_GOOD, ENDED, ELSEWHERE]);
+            self.net.runner.set_leases(until);
         }
         if weather == Weather::PortsTaken {
             self.net.next_port(2000);

@@ -15,4 +15,4 @@ pub use builder::{Builder, Extension, Protocol, packet};
 pub use cut::{cut, shorten};
 pub use generator::{Generator, Random};
 pub use model::Model;
-pub use runner::{Action, Outcome, Runner};
+pub use runner::{Action, Outcome, Runner, now_ns};

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use lb_common::abi::{Backend, BackendId, FragmentKey, Listen, Ports, Route, Service, ServiceId, Traffic};
 use lb_common::decide::{Tables, Verdict, decide, first};
-use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Loop};
+use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Loop, TICK_SHIFT};
 use lb_common::frame::Frame;
+use lb_common::lease::{FOR_GOOD, LeaseId, MAX_LEASES};
 use lb_common::open::{Opening, Scratch};
 use lb_common::signs::Signal;
 use lb_common::verdict::Reason;
@@ -22,6 +23,7 @@ pub struct Model {
     pub(super) exhausted: Box<[Cell<u32>]>,
     pub(super) signed: Box<[Cell<u32>]>,
     pub(super) signs: RefCell<Vec<Signal>>,
+    pub(super) leases: [Cell<u64>; MAX_LEASES as usize],
     active: RefCell<BTreeMap<BackendId, i64>>,
     turns: RefCell<BTreeMap<ServiceId, u64>>,
     pub(super) port_turns: RefCell<BTreeMap<u16, u64>>,
@@ -46,6 +48,7 @@ impl Model {
             exhausted: (0..=BackendId::MAX).map(|_| Cell::default()).collect(),
             signed: (0..=BackendId::MAX).map(|_| Cell::default()).collect(),
             signs: RefCell::default(),
+            leases: std::array::from_fn(|_| Cell::new(FOR_GOOD)),
             active: RefCell::default(),
             turns: RefCell::default(),
             port_turns: RefCell::default(),
@@ -81,6 +84,7 @@ impl Model {
         self.exhausted.iter().for_each(|tick| tick.set(0));
         self.signed.iter().for_each(|tick| tick.set(0));
         self.signs.take();
+        self.leases.iter().for_each(|lease| lease.set(FOR_GOOD));
         self.active.take();
         self.turns.take();
         self.port_turns.take();
@@ -259,6 +263,18 @@ impl Tables for Model {
         };
         let matching = routes.filter(|((prefix, length), _)| holds(prefix, *length));
         matching.max_by_key(|((_, length), _)| *length).map(|(_, route)| *route)
+    }
+
+    fn shared_address(&self, address: &Ip) -> Option<LeaseId> {
+        self.state.shared.get(&(*address).into()).copied()
+    }
+
+    fn lease(&self, id: LeaseId) -> u64 {
+        self.leases[usize::from(id)].get()
+    }
+
+    fn clock(&self) -> u64 {
+        u64::from(self.now.get()) << TICK_SHIFT
     }
 
     fn now(&self) -> u32 {

@@ -10,6 +10,7 @@ use aya::programs::{TestRun, TestRunOptions};
 use lb_common::abi::{BackendId, Traffic};
 use lb_common::decide::Verdict;
 use lb_common::flow_table::{FlowMemory, TICK_SHIFT};
+use lb_common::lease::{FOR_GOOD, LeaseId};
 use lb_common::signs::Signal;
 use lb_common::stage::Stage;
 use lb_common::verdict::Reason;
@@ -107,6 +108,7 @@ impl Runner {
             .forget_ticks(&self.model, self.state.backends.keys().copied())?;
         self.signs.by_ref().for_each(drop);
         self.told.clear();
+        self.set_leases(FOR_GOOD);
         self.model.signs.take();
         self.verdicts = self.kernel.verdicts()?;
         for id in self.state.backends.keys() {
@@ -118,6 +120,14 @@ impl Runner {
     /// The next flow of a backend tries this port first, where it has one address.
     pub fn next_port(&mut self, port: u16) -> Result<()> {
         self.notes.next_port(&self.model, self.state.backends.values(), port)
+    }
+
+    /// All leases, on both sides.
+    pub fn set_leases(&mut self, until: u64) {
+        for (id, lease) in self.model.leases.iter().enumerate() {
+            self.kernel.leases().set(id as LeaseId, until);
+            lease.set(until);
+        }
     }
 
     /// `to` takes all slots of `from`, and its weight.
@@ -339,9 +349,13 @@ impl Runner {
 }
 
 /// As the program reads it.
-fn now() -> u32 {
+pub fn now_ns() -> u64 {
     let time = clock_gettime(ClockId::MonotonicCoarse);
-    ((time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64) >> TICK_SHIFT) as u32
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+fn now() -> u32 {
+    (now_ns() >> TICK_SHIFT) as u32
 }
 
 fn since(before: &Traffic, after: &Traffic) -> Traffic {
@@ -365,11 +379,15 @@ fn fill(kernel: &mut Kernel, state: &KernelState) -> Result<()> {
         .iter()
         .map(|(id, backend)| KernelAction::PutBackend(*id, *backend));
     let slots = [KernelAction::PutSlots(state.slots.clone())];
+    let shared = state
+        .shared
+        .iter()
+        .map(|(address, lease)| KernelAction::PutShared(*address, *lease));
     let listens = state
         .listens
         .iter()
         .map(|(listen, service)| KernelAction::PutListen(*listen, *service));
-    for action in routes.chain(backends).chain(slots).chain(listens) {
+    for action in routes.chain(backends).chain(slots).chain(shared).chain(listens) {
         kernel.apply(&action)?;
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::{Algorithm, Backend, BackendId, Listen, MAX_SNAT, Mode, NextHop, Route, Service, TCP, UDP};
+use lb_common::lease::LeaseId;
 use lb_common::wire::{Be16, Ether, Ip};
 use lb_userspace::core::kernel::KernelState;
 use lb_userspace::core::network::Prefix;
@@ -60,6 +61,7 @@ pub struct Kind {
     /// Of NAT; the other modes have the same hundreds further.
     pub port: u16,
     algorithm: Algorithm,
+    pub lease: LeaseId,
     /// Backends by the last number of their address, as the slots name them.
     slots: &'static [u8],
 }
@@ -75,7 +77,9 @@ pub const LEAST_CONNECTIONS: Kind = Kind::of(85, Algorithm::LeastConnections, &[
 pub const SOURCE: Kind = Kind::of(86, Algorithm::Source, &[27, 28, 28, 27, 28, 27, 27]);
 /// Its backend is reached from several addresses.
 pub const POOL: Kind = Kind::of(87, Algorithm::Maglev, &[31]);
-pub const KINDS: [&Kind; 8] = [
+/// A peer may have its address.
+pub const SHARED: Kind = Kind::of(88, Algorithm::Maglev, &[SHARED_BACKEND]).leased(5);
+pub const KINDS: [&Kind; 9] = [
     &WEB,
     &EMPTY,
     &COLD,
@@ -84,6 +88,7 @@ pub const KINDS: [&Kind; 8] = [
     &LEAST_CONNECTIONS,
     &SOURCE,
     &POOL,
+    &SHARED,
 ];
 
 /// Backend of `WEB`.
@@ -95,13 +100,23 @@ pub const SECOND_BACKEND: u8 = 13;
 const IN_NO_SLOT: [(&Kind, u8); 1] = [(&WEB, SECOND_BACKEND)];
 /// Their weight; the others have 1.
 const TWICE_AS_STRONG: [u8; 1] = [26];
+pub const SHARED_BACKEND: u8 = 32;
 pub const POOL_BACKEND: u8 = 31;
 /// The addresses from `SNAT` on.
 pub const POOL_SIZE: u8 = 3;
 
 impl Kind {
     const fn of(port: u16, algorithm: Algorithm, slots: &'static [u8]) -> Self {
-        Self { port, algorithm, slots }
+        Self {
+            port,
+            algorithm,
+            lease: 0,
+            slots,
+        }
+    }
+
+    const fn leased(self, lease: LeaseId) -> Self {
+        Self { lease, ..self }
     }
 
     pub const fn port(&self, mode: Mode) -> u16 {
@@ -131,6 +146,7 @@ pub fn state() -> KernelState {
     let mut state = KernelState::default();
     for family in [Family::Ipv4, Family::Ipv6] {
         state.routes.extend(routes(family));
+        state.shared.insert(family.address([198, 18, 0, 100]), SHARED.lease);
         for mode in [Mode::Nat, Mode::DsrL2, Mode::DsrIpip] {
             for kind in KINDS {
                 serve(&mut state, family, mode, kind);
@@ -156,7 +172,8 @@ fn serve(state: &mut KernelState, family: Family, mode: Mode, kind: &Kind) {
             id: service,
             mode: mode as u8,
             algorithm: kind.algorithm as u8,
-            unused: 0,
+            lease: kind.lease,
+            unused: [0; 3],
             fingerprint: u64::from(service),
         };
         state.listens.insert(listen, value);

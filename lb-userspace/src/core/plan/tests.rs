@@ -57,7 +57,8 @@ fn safe_state() -> impl Strategy<Value = KernelState> {
                         id,
                         mode: 0,
                         algorithm: 0,
-                        unused: 0,
+                        lease: 0,
+                        unused: [0; 3],
                         fingerprint,
                     },
                 );

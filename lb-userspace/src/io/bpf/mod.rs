@@ -3,6 +3,7 @@
 //! Decides nothing. It is the only writer of the maps but for the flow table, which the program writes too.
 
 mod attach;
+mod leases;
 mod mapped;
 mod pins;
 mod signs;
@@ -22,12 +23,14 @@ use aya::programs::{Program, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{
     Backend, BackendId, ENTRIES_PER_FLOW, Listen, MAX_BACKENDS, MAX_LISTENS, MAX_PORT_TURNS, MAX_ROUTES, MAX_SERVICES,
-    Route, Service, ServiceId, Traffic,
+    MAX_SHARED_ADDRESSES, Route, Service, ServiceId, Traffic,
 };
 use lb_common::flow_table::FlowEntry;
+use lb_common::lease::{LeaseId, MAX_LEASES};
 use lb_common::verdict::{MAX_REASONS, Reason};
 use lb_common::wire::{Be32, Ip};
 
+pub use self::leases::Leases;
 pub use self::mapped::MappedArray;
 use self::mapped::map_data;
 use self::pins::{Pins, Shape};
@@ -49,9 +52,11 @@ pub struct Kernel {
     slots: SlotTables,
     backends: Array<MapData, Backend>,
     routes: LpmTrie<MapData, Ip, Route>,
+    shared: HashMap<MapData, Ip, u32>,
     verdicts: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
     flows: FlowTables,
+    leases: Arc<Leases>,
     attached: BTreeMap<u32, Attachment>,
 }
 
@@ -113,18 +118,21 @@ impl Kernel {
                 .with_context(|| format!("find map {name} in the object"))
         };
         let (ipv4, ipv6, active) = (take("FLOWS")?, take("FLOWS6")?, take("ACTIVE")?);
+        let leases = take("LEASES")?;
         let active = Arc::new(ActiveFlows(MappedArray::new(map_data(&active)?)?));
         Ok(Self {
             services: HashMap::try_from(take("SERVICES")?)?,
             slots: SlotTables(take("SLOTS")?),
             backends: Array::try_from(take("BACKENDS")?)?,
             routes: LpmTrie::try_from(take("ROUTES")?)?,
+            shared: HashMap::try_from(take("SHARED_ADDRESSES")?)?,
             verdicts: PerCpuArray::try_from(take("VERDICTS")?)?,
             traffic: PerCpuArray::try_from(take("TRAFFIC")?)?,
             flows: FlowTables {
                 ipv4: FlowTable::new(MappedArray::new(map_data(&ipv4)?)?, active.clone()),
                 ipv6: FlowTable::new(MappedArray::new(map_data(&ipv6)?)?, active),
             },
+            leases: Arc::new(Leases::new(MappedArray::new(map_data(&leases)?)?)),
             attached: BTreeMap::new(),
             pins,
             object,
@@ -162,6 +170,10 @@ impl Kernel {
                 .routes
                 .insert(Prefix::from_key(key.data(), key.prefix_len()), route);
         }
+        for entry in self.shared.iter() {
+            let (address, lease) = entry.context("read shared addresses")?;
+            state.shared.insert(address.into(), lease as LeaseId);
+        }
         // INVARIANT: a slot names a backend of its own service. No other service is asked for: each takes long.
         let services: BTreeSet<ServiceId> = state.backends.values().map(|backend| backend.service).collect();
         state.slots = self.slots.read(&Vec::from_iter(services))?;
@@ -180,6 +192,14 @@ impl Kernel {
             Action::PutSlots(tables) => self.slots.put(tables.iter().map(|(id, slots)| (*id, slots.as_slice()))),
             // No program tells an empty table from one that is not there.
             Action::RemoveSlots(services) => self.slots.put(services.iter().map(|id| (*id, [].as_slice()))),
+            Action::PutShared(address, lease) => self
+                .shared
+                .insert(Ip::from(*address), u32::from(*lease), 0)
+                .with_context(|| format!("put shared address {address}")),
+            Action::RemoveShared(address) => self
+                .shared
+                .remove(&Ip::from(*address))
+                .with_context(|| format!("remove shared address {address}")),
             Action::PutListen(listen, service) => self
                 .services
                 .insert(listen, service, 0)
@@ -255,6 +275,10 @@ impl Kernel {
         }))
     }
 
+    pub fn leases(&self) -> Arc<Leases> {
+        self.leases.clone()
+    }
+
     pub fn flows(&self) -> &FlowTables {
         &self.flows
     }
@@ -310,4 +334,6 @@ const SHAPES: &[Shape] = &[
     Shape::of::<u32, Traffic>("TRAFFIC", Some(MAX_BACKENDS)),
     Shape::of::<u32, u64>("ACTIVE", Some(MAX_BACKENDS)),
     Shape::of::<u32, u64>("PORT_TURNS", Some(MAX_PORT_TURNS)),
+    Shape::of::<u32, u64>("LEASES", Some(MAX_LEASES)),
+    Shape::of::<Ip, u32>("SHARED_ADDRESSES", Some(MAX_SHARED_ADDRESSES)),
 ];

@@ -9,8 +9,9 @@ use super::{ENTRY, Key, LISTEN, TRIES, World, next_hop};
 use crate::abi::{Backend, BackendId, FragmentKey, Listen, Ports, Route, SNAT_PORTS_LOW, Service, ServiceId};
 use crate::decide::Tables;
 use crate::flow_table::schedules::machine::{BASE, shared};
-use crate::flow_table::{Entry, FlowKey, FlowMemory, Loop, PROBES};
+use crate::flow_table::{Entry, FlowKey, FlowMemory, Loop, PROBES, TICK_SHIFT};
 use crate::frame::Frame;
+use crate::lease::{FOR_GOOD, LeaseId};
 use crate::open::{Opening, Scratch};
 use crate::signs::Signal;
 use crate::wire::{Be32, Ip};
@@ -152,7 +153,8 @@ impl Tables for Here<'_> {
             id: 1,
             mode: self.world.mode as u8,
             algorithm: 0,
-            unused: 0,
+            lease: 0,
+            unused: [0; 3],
             fingerprint: 1,
         })
     }
@@ -211,8 +213,16 @@ impl Tables for Here<'_> {
         None
     }
 
-    fn now(&self) -> u32 {
-        self.world.now
+    fn shared_address(&self, _: &Ip) -> Option<LeaseId> {
+        None
+    }
+
+    fn lease(&self, _: LeaseId) -> u64 {
+        FOR_GOOD
+    }
+
+    fn clock(&self) -> u64 {
+        u64::from(self.world.now) << TICK_SHIFT
     }
 
     fn count_ports_exhausted(&self, _: BackendId) {}

@@ -1,0 +1,31 @@
+//! The leases as memory shared with the XDP program: a lease is extended without a system call.
+//!
+//! Decides nothing of who holds one. Tested by the packet table and the lab.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lb_common::lease::LeaseId;
+
+use super::mapped::MappedArray;
+
+pub struct Leases(MappedArray<u64>);
+
+impl Leases {
+    pub(super) const fn new(cells: MappedArray<u64>) -> Self {
+        Self(cells)
+    }
+
+    /// `until` is in ns of CLOCK_MONOTONIC, or one of the words in `lb_common::lease`.
+    pub fn set(&self, lease: LeaseId, until: u64) {
+        if let Some(cell) = self.cell(lease) {
+            cell.store(until, Ordering::Release);
+        }
+    }
+
+    fn cell(&self, lease: LeaseId) -> Option<&AtomicU64> {
+        // SAFETY: an aligned element of the mapping, which the program only reads.
+        self.0
+            .get(usize::from(lease))
+            .map(|cell| unsafe { AtomicU64::from_ptr(cell) })
+    }
+}
