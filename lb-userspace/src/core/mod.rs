@@ -26,4 +26,5 @@ pub mod sightings;
 pub mod status;
 pub mod steering;
 pub mod timestamp;
+pub mod vrrp;
 pub mod world;

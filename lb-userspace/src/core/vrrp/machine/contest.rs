@@ -1,0 +1,178 @@
+//! What the adverts of others mean to an instance, by what it is.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::super::command::Command;
+use super::super::packet::{Advert, Envelope, RESIGNS, parse};
+use super::super::refusal::Refusal;
+use super::super::timing;
+use super::{Farewell, Listening, MOST_OTHERS, Machine, Peer, State, Wait};
+use crate::core::world::Moment;
+
+impl Machine {
+    /// What came for its id on its interface. Whatever it is not meant to hear is counted, and changes nothing.
+    pub fn hear(&mut self, payload: &[u8], envelope: &Envelope, now: Moment, out: &mut Vec<Command>) {
+        // Who was away for too long has nothing to answer for.
+        self.check_late(now, out);
+        match self.admit(payload, envelope) {
+            Ok(advert) => self.heard(&advert, envelope.source, now, out),
+            Err(refusal) => self.counters.refused.count(refusal),
+        }
+    }
+
+    fn admit(&self, payload: &[u8], envelope: &Envelope) -> Result<Advert, Refusal> {
+        self.settings.admits(envelope, self.own_address())?;
+        let advert = parse(payload, envelope, &self.settings.format)?;
+        self.settings.agrees(&advert)?;
+        let from_master = self.peer.is_some_and(|peer| peer.address == envelope.source);
+        // Anybody could end a master's time with it otherwise.
+        if advert.priority == RESIGNS && matches!(self.state, State::Backup(_)) && !from_master {
+            return Err(Refusal::NotTheMaster);
+        }
+        Ok(advert)
+    }
+
+    fn heard(&mut self, advert: &Advert, from: IpAddr, now: Moment, out: &mut Vec<Command>) {
+        self.counters.heard += 1;
+        if advert.priority != RESIGNS {
+            self.note(advert, from, now.monotonic);
+        }
+        match self.state {
+            State::Fault(_) => {}
+            State::Backup(_) => self.respect(advert, now.monotonic),
+            State::Claim(_) | State::Master(_) => self.contend(advert, from, now, out),
+        }
+    }
+
+    fn note(&mut self, advert: &Advert, from: IpAddr, now: Instant) {
+        self.counters.other_addresses += u64::from(!self.settings.has_addresses_of(advert));
+        self.peer = Some(Peer {
+            address: from,
+            priority: advert.priority,
+            interval: timing::adopted(self.settings.interval, advert.interval),
+            heard: now,
+        });
+        if self.others.len() < MOST_OTHERS || self.others.contains_key(&from) {
+            self.others.insert(from, advert.priority);
+        }
+    }
+
+    /// As a backup: a master is heard, or resigns.
+    fn respect(&mut self, advert: &Advert, now: Instant) {
+        let lower = advert.priority < self.priority();
+        let wait = if advert.priority == RESIGNS {
+            self.peer = None;
+            Wait::HandedOver
+        } else if lower && self.preempts(now) {
+            // The time goes on as if nothing had been heard.
+            return;
+        } else {
+            if !lower {
+                self.patience = None;
+            }
+            Wait::Silence
+        };
+        self.state = State::Backup(Listening {
+            since: now,
+            wait,
+            interval: timing::adopted(self.settings.interval, advert.interval),
+        });
+    }
+
+    /// Whether a master of lower priority, just heard, is not to be respected.
+    fn preempts(&mut self, now: Instant) -> bool {
+        let delay = self.settings.preempt_delay;
+        let patience = *self.patience.get_or_insert(now + delay);
+        self.settings.preempt && !self.aside && now >= patience
+    }
+
+    /// As a claimant or master: there is another one.
+    fn contend(&mut self, advert: &Advert, from: IpAddr, now: Moment, out: &mut Vec<Command>) {
+        if advert.priority == RESIGNS {
+            self.rival_left(from, now.monotonic, out);
+        } else if self.loses_to(advert.priority, from) {
+            self.yield_to(advert, from, now, out);
+        } else {
+            self.stand(advert, from, now, out);
+        }
+    }
+
+    fn loses_to(&self, priority: u8, from: IpAddr) -> bool {
+        let ours = self.priority();
+        priority > ours || (priority == ours && Some(from) > self.own_address())
+    }
+
+    fn yield_to(&mut self, advert: &Advert, from: IpAddr, now: Moment, out: &mut Vec<Command>) {
+        let why = match (advert.priority, self.priority()) {
+            (theirs, ours) if theirs == ours => format!("{from} has the same priority {ours} and the higher address"),
+            (theirs, ours) => format!("{from} has priority {theirs}, and ours is {ours}"),
+        };
+        let interval = timing::adopted(self.settings.interval, advert.interval);
+        let listening = Listening {
+            since: now.monotonic,
+            wait: Wait::Silence,
+            interval,
+        };
+        self.leave(State::Backup(listening), why, Farewell::One(from), now, out);
+    }
+
+    /// It has left, and says so.
+    fn rival_left(&mut self, from: IpAddr, now: Instant, out: &mut Vec<Command>) {
+        let was_master = self.peer.is_none_or(|peer| peer.address == from);
+        let rival_left = match &mut self.state {
+            State::Claim(claim) if was_master => {
+                claim.until = claim.alone;
+                false
+            }
+            State::Master(reign) => reign.adverts.rival.take_if(|rival| rival.from == from).is_some(),
+            State::Claim(_) | State::Backup(_) | State::Fault(_) => false,
+        };
+        if rival_left {
+            self.announce_soon(now);
+        }
+        self.answer(now, out);
+    }
+
+    /// A rival of lower priority is told who is master, and so is everybody else once it has left.
+    fn stand(&mut self, advert: &Advert, from: IpAddr, now: Moment, out: &mut Vec<Command>) {
+        let at = now.monotonic;
+        let interval = timing::adopted(self.settings.interval, advert.interval);
+        let is_twin = self.settings.has_addresses_of(advert);
+        let Some(adverts) = self.adverts() else { return };
+        if adverts.rival_heard(from, interval, at) && is_twin {
+            let why = format!("{from} goes on with priority {}: it does not hear us", advert.priority);
+            self.leave(self.listening(now), why, Farewell::Everybody, now, out);
+            self.patience = Some(at + timing::DEAF_REST);
+            return;
+        }
+        match &mut self.state {
+            State::Claim(claim) => {
+                let may_leave = at <= claim.in_flight;
+                let patience = if may_leave {
+                    timing::preemption_claim(interval)
+                } else {
+                    timing::lease(interval)
+                };
+                claim.until = claim.until.max(at + patience);
+            }
+            State::Backup(_) | State::Fault(_) => {}
+            State::Master(_) => self.announce_soon(at + self.settings.interval),
+        }
+        self.answer(at, out);
+    }
+
+    fn answer(&mut self, now: Instant, out: &mut Vec<Command>) {
+        if self.adverts().is_some_and(|adverts| adverts.may_answer(now)) {
+            self.advertise(now, out);
+        }
+    }
+
+    /// No earlier than that, and than a while after the last time.
+    pub(super) fn announce_soon(&mut self, at: Instant) {
+        if let State::Master(reign) = &mut self.state {
+            let at = at.max(reign.announced + timing::ANNOUNCEMENTS_APART);
+            reign.announce = reign.announce.into_iter().chain([at]).min();
+        }
+    }
+}
