@@ -244,6 +244,7 @@ mod tests {
             },
             services: BTreeMap::new(),
             alarms: BTreeMap::new(),
+            vrrp: BTreeMap::new(),
         }
     }
 

@@ -69,30 +69,56 @@ section! {
     Vrrp {
         /// Interface the addresses are on and the adverts are sent from.
         interface (such as "\"eth0\""): Interface,
-        /// Virtual router id, the same on both nodes.
+        /// Virtual router id, the same on all nodes.
         id (such as "51"): Int<1, 255>,
-        /// The node with the highest becomes master; 255 is for the owner of the addresses.
+        /// The node with the highest becomes master; without it 100. 255 is for the owner of the addresses.
         priority: Int<1, 255>,
-        /// Time between adverts.
+        /// Time between adverts; without it 100ms, and 1s for version 2. A dead master is replaced after three and a bit.
         interval: Duration,
-        /// Version of the protocol.
+        /// Version of the protocol; without it 3.
         version: Int<2, 3>,
-        /// Whether this node takes over from a master of lower priority.
+        /// Whether this node takes over from a master of lower priority; without it true.
         preempt: bool,
-        /// Addresses the master has, with their prefix length.
+        /// A master of lower priority is let be for so long before this node takes over from it.
+        preempt_delay: Duration,
+        /// This node takes nothing over for so long after its start.
+        startup_delay: Duration,
+        /// Addresses the master has, with their prefix length; one without stands alone, as /32 or /128.
         addresses (such as "[\"198.18.0.100/24\"]"): List<Prefix>,
-        /// Addresses of the other nodes, for unicast instead of multicast.
+        /// Addresses of the other nodes, for unicast instead of multicast; nobody else is heard.
         peers: List<Unicast>,
-        /// Services that change the priority while they are down.
+        /// Instances of one group are master together or not at all.
+        group: Name,
+        /// What the checksum covers that is sent in version 3 over IPv4; without it pseudo-header. Either is understood.
+        checksum: Checksum,
+        /// File that holds the password of version 2, 8 characters at most.
+        password_file: PathBuf,
+        /// The addresses are announced again this often; without it when it became master, and when it has to be.
+        announce_every: Duration,
+        /// What changes the priority while it is not well.
         track: List<Track>,
+        /// A program and its arguments, run at each change of role, with JSON as its input.
+        notify: List<String>,
     }
 }
 
 section! {
     Track {
-        /// Name of the service.
-        service (such as "\"web\""): Name,
-        /// Added to the priority while the service is down.
+        /// A service, which is well unless it is down.
+        service: Name,
+        /// An interface, which is well while it has carrier.
+        interface: Interface,
+        /// A program and its arguments, which is well while it exits with 0.
+        command: List<String>,
+        /// Time between two runs of the program; without it 1s.
+        every: Duration,
+        /// A program that takes longer has failed; without it 1s.
+        timeout: Duration,
+        /// Failures in a row until the program is not well; without it 3.
+        fall: Int<1, 100>,
+        /// Successes in a row until it is; without it 2.
+        rise: Int<1, 100>,
+        /// Added to the priority while it is not well; 0 means that this node can be neither master nor backup then.
         weight (such as "-60"): Int<-254, 254>,
     }
 }
@@ -239,6 +265,7 @@ words! {
         Source = "source",
     }
 }
+words! { Checksum { PseudoHeader = "pseudo-header", Message = "message", } }
 words! { OnDown { Drain = "drain", Reset = "reset", } }
 words! { WhenNoneUp { Refuse = "refuse", Last = "last", } }
 words! { Metric { NewFlows = "new_flows", ActiveFlows = "active_flows", Packets = "packets", Bytes = "bytes", } }

@@ -1,7 +1,8 @@
 //! The configuration as the rest of the daemon sees it: whole, checked, with defaults filled in.
 //!
 //! Text in, `Config` or every error with its position out; reading the file is for `io::config_file`. The way of a
-//! text: `syntax`, `unavailable`, `file` (by `keys`, `reader`, `shapes`, `values`), `sections`, `checks`, `alarms`, `services`.
+//! text: `syntax`, `unavailable`, `file` (by `keys`, `reader`, `shapes`, `values`), `sections`, `checks`, `vrrp`, `alarms`,
+//! `services`.
 
 mod alarms;
 mod checks;
@@ -17,6 +18,7 @@ mod shapes;
 mod syntax;
 mod unavailable;
 mod values;
+mod vrrp;
 mod weights;
 
 #[cfg(test)]
@@ -28,6 +30,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
 pub use checks::{Ask, Check, Database, Http, Tls};
 pub use diagnostic::{Diagnostic, Severity, nearest};
 pub use file::{Metric, Missing, Role, WhenNoneUp};
@@ -36,6 +41,7 @@ pub use schema::json_schema;
 pub use service::{TCP_IDLE_TIMEOUT, UDP_IDLE_TIMEOUT};
 
 pub use values::{Datapoints, HostPort, Threshold, is_routed};
+pub use vrrp::Vrrp;
 
 use diagnostic::{Report, subject};
 use file::File;
@@ -66,6 +72,8 @@ pub struct Config {
     pub services: BTreeMap<String, Service>,
     /// By name.
     pub alarms: BTreeMap<String, Alarm>,
+    /// By name.
+    pub vrrp: BTreeMap<String, Vrrp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,11 +265,20 @@ impl Parsed {
 
 /// `Err` holds every error of the file, and its warnings, in the file's order.
 pub fn parse(file_name: &str, text: &str) -> Result<Parsed, Vec<Diagnostic>> {
+    understand(file_name, text, unavailable::check)
+}
+
+/// `refuse` complains about what cannot be done yet.
+fn understand(
+    file_name: &str,
+    text: &str,
+    refuse: impl FnOnce(&DeTable<'_>, &mut Report<'_>),
+) -> Result<Parsed, Vec<Diagnostic>> {
     let repaired = syntax::repair(text);
     let mut report = Report::new(file_name, &repaired);
     let root = syntax::parse(&repaired, &mut report);
-    unavailable::check(root.get_ref(), &mut report);
-    let root = toml::Spanned::new(root.span(), toml::de::DeValue::Table(root.into_inner()));
+    refuse(root.get_ref(), &mut report);
+    let root = Spanned::new(root.span(), DeValue::Table(root.into_inner()));
     let file = File::read(&root, &mut Reader::new(&mut report)).unwrap_or_default();
     sections::check(&file, &mut report);
     let services = services::services(&file, &mut report);
@@ -271,12 +288,14 @@ pub fn parse(file_name: &str, text: &str) -> Result<Parsed, Vec<Diagnostic>> {
     }
     let services = services.expect("INVARIANT: a service that cannot be built has an error");
     let alarms = alarms::alarms(&file).expect("INVARIANT: an alarm that cannot be built has an error");
+    let vrrp = vrrp::instances(&file).expect("INVARIANT: an instance that cannot be built has an error");
     Ok(Parsed {
         config: Config {
             node: node(file.node),
             dns: dns(&file.dns),
             services,
             alarms,
+            vrrp,
         },
         warnings: report.finish(),
         unowned,
@@ -337,6 +356,9 @@ fn unowned(file: &File, report: &Report<'_>) -> Vec<(IpAddr, Diagnostic)> {
     {
         for listen in service.value.listen.value().into_iter().flat_map(|list| &list.0) {
             let address = listen.value.0.ip();
+            if vrrp::shares(file, address) {
+                continue;
+            }
             let question = if address.is_ipv4() { "ARP" } else { "ND" };
             let message = format!(
                 "{}: {address} is on no interface, so nobody answers {question} for it",

@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
-use super::diagnostic::{Report, Span, subject, suggest};
-use super::file::{Backend, Dns, File, Node, Vrrp};
+use super::diagnostic::{Report, subject, suggest};
+use super::file::{Backend, Dns, File, Node};
 use super::reader::{At, Field};
 use super::shapes::Sections;
 use super::values::Name;
-use super::{alarms, checks};
+use super::{alarms, checks, vrrp};
 
 /// A Unix socket's path is 107 bytes at most, and `/naru.sock` is added to the folder.
 const LONGEST_RUN_DIR: usize = 107 - "/naru.sock".len();
-const SLOWEST_V3: Duration = Duration::from_millis(40_950);
-const SLOWEST_V2: Duration = Duration::from_secs(255);
 
 pub fn check(file: &File, report: &mut Report<'_>) {
     if let Some(node) = file.node.value() {
@@ -24,9 +21,9 @@ pub fn check(file: &File, report: &mut Report<'_>) {
         check_dns(dns, report);
     }
     each("vrrp", &file.vrrp, |who, vrrp| {
-        check_vrrp(who, &vrrp.value, file, report)
+        vrrp::check_fits(who, vrrp, file, report)
     });
-    check_vrrp_ids(file, report);
+    vrrp::check_together(file, report);
     each("check", &file.check, |who, check| {
         checks::check_fits(who, check, report)
     });
@@ -49,7 +46,7 @@ fn each<T>(section: &str, sections: &Field<Sections<T>>, mut check: impl FnMut(&
 }
 
 /// Complains about a name that is not that of a section.
-fn check_exists<T>(who: &str, what: &str, name: &Field<Name>, all: &Field<Sections<T>>, report: &mut Report<'_>) {
+pub fn check_exists<T>(who: &str, what: &str, name: &Field<Name>, all: &Field<Sections<T>>, report: &mut Report<'_>) {
     let Some(At {
         value: Name(name),
         span,
@@ -98,69 +95,6 @@ fn check_dns(dns: &Dns, report: &mut Report<'_>) {
             "[dns]: max_ttl is shorter than min_ttl",
             "swap them".to_owned(),
         );
-    }
-}
-
-fn check_vrrp(who: &str, vrrp: &Vrrp, file: &File, report: &mut Report<'_>) {
-    if let Some(interval) = vrrp.interval.given() {
-        let version = vrrp.version.value().map_or(3, |version| version.0);
-        let (step, slowest, rule) = match version {
-            2 => (
-                Duration::from_secs(1),
-                SLOWEST_V2,
-                "version 2 takes whole seconds, 1s to 255s",
-            ),
-            _ => (
-                Duration::from_millis(10),
-                SLOWEST_V3,
-                "a multiple of 10ms, 10ms to 40950ms",
-            ),
-        };
-        let is_whole = interval.value.as_millis().is_multiple_of(step.as_millis());
-        if !is_whole || interval.value > slowest {
-            report.error(
-                &interval.span,
-                format!("{who}: this interval cannot be sent"),
-                rule.to_owned(),
-            );
-        }
-    }
-    let addresses = vrrp.addresses.value().into_iter().flat_map(|list| &list.0);
-    let addresses = addresses.map(|address| (&address.span, address.value.0));
-    let peers = vrrp.peers.value().into_iter().flat_map(|list| &list.0);
-    let mut all = addresses.chain(peers.map(|peer| (&peer.span, peer.value.0)));
-    if let Some((_, first)) = all.next()
-        && let Some((span, _)) = all.find(|(_, address)| address.is_ipv4() != first.is_ipv4())
-    {
-        let hint = "use one [vrrp] for each".to_owned();
-        report.error(span, format!("{who}: mixes IPv4 and IPv6"), hint);
-    }
-    for track in vrrp.track.value().into_iter().flat_map(|list| &list.0) {
-        check_exists(
-            &format!("{who}: track"),
-            "service",
-            &track.value.service,
-            &file.service,
-            report,
-        );
-    }
-}
-
-fn check_vrrp_ids(file: &File, report: &mut Report<'_>) {
-    let mut seen: BTreeMap<(&str, i64), Span> = BTreeMap::new();
-    for (name, section) in file.vrrp.value().into_iter().flat_map(Sections::in_order) {
-        let (Some(interface), Some(id)) = (section.value.interface.value(), section.value.id.given()) else {
-            continue;
-        };
-        if let Some(first) = seen.insert((&interface.0, id.value.0), id.span.clone()) {
-            let message = format!(
-                "{}: id {} is taken on {}",
-                subject("vrrp", Some(name)),
-                id.value.0,
-                interface.0
-            );
-            report.error(&id.span, message, format!("first given at {}", report.place(&first)));
-        }
     }
 }
 

@@ -41,7 +41,7 @@ text! {
     Unicast: |text| unicast(address(text)?).map(Unicast), { "type": "string" };
     Routed: |text| routed(address(text)?).map(Routed), { "type": "string" };
     Endpoint: endpoint, { "type": "string", "pattern": ":[0-9]+$" };
-    Prefix: prefix, { "type": "string", "pattern": "/[0-9]+$" };
+    Prefix: prefix, { "type": "string" };
     HostPort: host_port, { "type": "string", "pattern": ":[0-9]+$" };
     Member: member, { "type": "string", "minLength": 1 };
     Datapoints: datapoints, { "type": "string", "pattern": "^[0-9]+ of [0-9]+$" };
@@ -318,16 +318,14 @@ fn endpoint(text: &str) -> Result<Endpoint, Wrong> {
     }
 }
 
+/// `198.18.0.100/24`, or an address that stands alone.
 fn prefix(text: &str) -> Result<Prefix, Wrong> {
-    let Some((address, length)) = text.split_once('/') else {
-        let wrong = Wrong::new(format!("{text:?} has no prefix length"));
-        return Err(wrong.hint(format!("such as \"{text}/24\"")));
-    };
-    let address = unicast(self::address(address)?)?;
+    let (address, length) = text.split_once('/').unzip();
+    let address = unicast(self::address(address.unwrap_or(text))?)?;
     let most = if address.is_ipv4() { 32 } else { 128 };
-    match length.parse::<u8>() {
+    match length.map_or(Ok(most), str::parse) {
         Ok(length) if (1..=most).contains(&length) => Ok(Prefix(address, length)),
-        _ => Err(Wrong::new(format!("/{length} is not a prefix length")).hint(format!("/1 to /{most}"))),
+        _ => Err(Wrong::new(format!("{text:?} has no such prefix length")).hint(format!("/1 to /{most}"))),
     }
 }
 

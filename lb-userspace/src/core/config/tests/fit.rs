@@ -197,55 +197,7 @@ fn ports_are_translated_by_nat_only() {
 }
 
 #[test]
-fn vrrp_and_dns() {
-    let vrrp = |lines: &str| {
-        let text =
-            format!("[vrrp.a]\ninterface = \"eth0\"\naddresses = [\"198.18.0.1/24\"]\nid = 1\n{lines}\n{SMALLEST}");
-        found(&text)
-            .into_iter()
-            .filter(|line| !line.contains("not available"))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(vrrp("interval = \"1s\"\npriority = 255\nversion = 2"), [""; 0]);
-    assert_eq!(
-        vrrp("interval = \"35ms\""),
-        ["5:12 vrrp \"a\": this interval cannot be sent"]
-    );
-    assert_eq!(
-        vrrp("interval = \"41s\""),
-        ["5:12 vrrp \"a\": this interval cannot be sent"]
-    );
-    assert_eq!(
-        vrrp("version = 2\ninterval = \"30ms\""),
-        ["6:12 vrrp \"a\": this interval cannot be sent"]
-    );
-    assert_eq!(vrrp("priority = 0"), ["5:12 vrrp \"a\": priority: 0 is out of range"]);
-    assert_eq!(
-        vrrp("preempt = \"yes\""),
-        ["5:11 vrrp \"a\": preempt: must be true or false, not a string"]
-    );
-    assert_eq!(
-        vrrp("peers = [\"2001:db8::1\"]"),
-        ["5:10 vrrp \"a\": mixes IPv4 and IPv6"]
-    );
-    assert_eq!(vrrp("track = [{ service = \"web\", weight = -60 }]"), [""; 0]);
-    assert_eq!(
-        vrrp("track = [{ service = \"wbe\", weight = -60 }]"),
-        ["5:22 vrrp \"a\": track: service \"wbe\" is not defined"]
-    );
-    assert_eq!(
-        vrrp("track = [{ service = \"web\" }]"),
-        ["5:10 vrrp \"a\": track: `weight` is missing"]
-    );
-    let again = "[vrrp.b]\ninterface = \"eth0\"\naddresses = [\"198.18.0.2/33\", \"198.18.0.3\"]\nid = 1";
-    assert_eq!(
-        vrrp(again),
-        [
-            "7:14 vrrp \"b\": addresses: /33 is not a prefix length",
-            "7:31 vrrp \"b\": addresses: \"198.18.0.3\" has no prefix length",
-            "8:6 vrrp \"b\": id 1 is taken on eth0",
-        ]
-    );
+fn name_servers() {
     let dns = found(&format!(
         "[dns]\nservers = [\"198.18.0.53\"]\nmin_ttl = \"30s\"\nmax_ttl = \"1s\"\n{SMALLEST}"
     ));

@@ -6,6 +6,7 @@ mod mistakes;
 mod properties;
 mod schema;
 mod unavailable;
+mod vrrp;
 
 use super::*;
 
