@@ -7,7 +7,7 @@ use lb_tests::packets::{Generator, laws};
 
 #[test]
 fn they_hold_for_the_corpus() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/data-path");
     let mut inputs = 0;
     for entry in fs::read_dir(&folder).expect("the folder of the corpus") {
         let path = entry.expect("its entry").path();

@@ -5,3 +5,4 @@ mod lab;
 mod laws;
 mod packets;
 mod scenarios;
+mod vrrp;

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use lb_tests::scenario::{Stage, play_all};
+
 #[test]
 fn scenarios_go_as_written() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/scenarios");
-    if let Err(error) = lb_tests::scenario::play_all(&folder) {
+    if let Err(error) = play_all::<Stage>(&folder) {
         panic!("{error:#}");
     }
 }

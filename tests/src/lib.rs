@@ -4,3 +4,4 @@ pub mod bench;
 pub mod lab;
 pub mod packets;
 pub mod scenario;
+pub mod vrrp;

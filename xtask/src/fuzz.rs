@@ -1,4 +1,5 @@
-//! Coverage-guided fuzzing of the data path on the host, against the laws of `tests/src/packets/laws.rs`.
+//! Coverage-guided fuzzing on the host: of the data path, against the laws of `tests/src/packets/laws.rs`, and of what
+//! arrives as VRRP, against those of `tests/src/vrrp/laws.rs`.
 //!
 //! The compiler of the workspace does it: coverage is an LLVM pass, and libFuzzer comes as a crate.
 
@@ -14,16 +15,17 @@ use crate::workspace::{cargo, root, stdout, succeed, target};
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks";
-const BINARY: &str = "data-path";
+/// What is fuzzed: each is a binary and a folder of the corpus.
+pub const TARGETS: [&str; 2] = ["data-path", "vrrp"];
 /// Longer inputs find nothing that shorter ones do not.
 const LONGEST: u32 = 4096;
 
 /// For so many seconds; what is found is kept in the repository's corpus where that is wanted.
-pub fn run(seconds: u32, keep: bool) -> Result<()> {
+pub fn run(what: &str, seconds: u32, keep: bool) -> Result<()> {
     setup::ensure()?;
     let folder = target().join("fuzz");
-    let corpus = root().join("tests/fuzz/corpus");
-    let (found, crashes) = (folder.join("found"), folder.join("crashes/"));
+    let corpus = root().join("tests/fuzz/corpus").join(what);
+    let (found, crashes) = (folder.join("found").join(what), folder.join("crashes/"));
     for folder in [&found, &crashes] {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     }
@@ -33,7 +35,7 @@ pub fn run(seconds: u32, keep: bool) -> Result<()> {
     build.args(["build", "--release", "-p", "lb-fuzz", "--target", &host]);
     succeed(build.arg("--target-dir").arg(&folder).env("RUSTFLAGS", FLAGS))?;
 
-    let program = folder.join(host).join("release").join(BINARY);
+    let program = folder.join(host).join("release").join(what);
     let fuzz = || {
         let mut fuzz = Command::new(&program);
         fuzz.arg(format!("-max_len={LONGEST}"));
@@ -43,7 +45,7 @@ pub fn run(seconds: u32, keep: bool) -> Result<()> {
     let limit = format!("-max_total_time={seconds}");
     succeed(fuzz().args([&limit, "-print_final_stats=1"]).args([&found, &corpus])).with_context(|| {
         format!(
-            "the frames are in {}, and `{} FILE` replays them",
+            "the input is in {}, and `{} FILE` replays them",
             crashes.display(),
             program.display()
         )

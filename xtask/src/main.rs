@@ -54,8 +54,10 @@ enum Task {
         #[arg(long, value_name = "N")]
         random: Option<u64>,
     },
-    /// Try inputs that reach new code of the data path on the host, and check that its laws hold
+    /// Try inputs that reach new code of the data path or of VRRP on the host, and check that its laws hold
     Fuzz {
+        #[arg(default_value = fuzz::TARGETS[0], value_parser = fuzz::TARGETS)]
+        what: String,
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u32,
         /// Add what reached new code to the corpus that the tests replay
@@ -100,7 +102,7 @@ fn main() -> ExitCode {
         Task::Arch => arch::run(),
         Task::Test => test::all(),
         Task::Packet { random } => test::packet(random),
-        Task::Fuzz { seconds, keep } => fuzz::run(seconds, keep),
+        Task::Fuzz { what, seconds, keep } => fuzz::run(&what, seconds, keep),
         Task::Lab { filter, repeat, long } => test::lab(filter.as_deref(), repeat, long),
         Task::Vm { series } => vm::run(&series),
         Task::Bench { name, runs } => bench::run(name.as_deref(), runs),

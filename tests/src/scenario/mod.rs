@@ -1,7 +1,8 @@
 //! Plays scenarios: the whole core before a kernel and a network made of plain values, written as data.
 //!
 //! A scenario is lines of `given COMMAND` and `at TIME COMMAND`, each `at` followed by `expect` and, indented, what
-//! the daemon did. `stage` knows the commands. `UPDATE_EXPECT=1` writes what happened into the file.
+//! the daemon did. A `Scene` knows the commands: `stage` those of the whole core, `vrrp::stage` those of VRRP alone.
+//! `UPDATE_EXPECT=1` writes what happened into the file.
 
 mod backends;
 mod host;
@@ -11,10 +12,21 @@ mod traffic;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use self::stage::Stage;
+pub use self::stage::Stage;
+
+/// What a scenario acts on.
+pub trait Scene: Default {
+    /// Before anything happens.
+    fn prepare(&mut self, command: &str, body: &[String]) -> Result<()>;
+    /// What happened, a line for each; deadlines that fall due on the way count too.
+    fn play(&mut self, time: Duration, command: &str, body: &[String]) -> Result<Vec<String>>;
+    /// Something has been played.
+    fn has_begun(&self) -> bool;
+}
 
 /// A line at the margin, and those indented below it.
 struct Block {
@@ -24,7 +36,7 @@ struct Block {
 }
 
 /// Every `.scn` of the folder, in order; the errors of all of them together.
-pub fn play_all(folder: &Path) -> Result<()> {
+pub fn play_all<S: Scene>(folder: &Path) -> Result<()> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .with_context(|| format!("list {}", folder.display()))?
         .map(|entry| Ok(entry?.path()))
@@ -35,16 +47,16 @@ pub fn play_all(folder: &Path) -> Result<()> {
     let update = std::env::var_os("UPDATE_EXPECT").is_some();
     let failures: Vec<String> = files
         .iter()
-        .filter_map(|file| play_file(file, update).err())
+        .filter_map(|file| play_file::<S>(file, update).err())
         .map(|error| format!("{error:#}"))
         .collect();
     ensure!(failures.is_empty(), "{}", failures.join("\n"));
     Ok(())
 }
 
-fn play_file(file: &Path, update: bool) -> Result<()> {
+fn play_file<S: Scene>(file: &Path, update: bool) -> Result<()> {
     let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    let played = play(&text).with_context(|| file.display().to_string())?;
+    let played = play::<S>(&text).with_context(|| file.display().to_string())?;
     if played == text {
         return Ok(());
     }
@@ -67,8 +79,8 @@ fn play_file(file: &Path, update: bool) -> Result<()> {
 }
 
 /// The same text, with what happened in the place of what was expected.
-fn play(text: &str) -> Result<String> {
-    let mut stage = Stage::new();
+fn play<S: Scene>(text: &str) -> Result<String> {
+    let mut stage = S::default();
     let mut lines: Vec<String> = Vec::new();
     let mut blocks = blocks(text).into_iter().peekable();
     while let Some(block) = blocks.next() {
@@ -90,7 +102,7 @@ fn play(text: &str) -> Result<String> {
 }
 
 /// What the daemon did, for a block that moves time on.
-fn act(stage: &mut Stage, block: &Block) -> Result<Option<Vec<String>>> {
+fn act(stage: &mut impl Scene, block: &Block) -> Result<Option<Vec<String>>> {
     match block.head.split_once(' ') {
         _ if block.head.is_empty() || block.head.starts_with('#') => Ok(None),
         Some(("given", command)) => {
@@ -102,7 +114,7 @@ fn act(stage: &mut Stage, block: &Block) -> Result<Option<Vec<String>>> {
             let (time, command) = command.split_once(' ').context("`at` needs a time and a command")?;
             let seconds: f64 = time.strip_suffix('s').context("a time ends in s")?.parse()?;
             stage
-                .play(std::time::Duration::from_secs_f64(seconds), command, &block.body)
+                .play(Duration::from_secs_f64(seconds), command, &block.body)
                 .map(Some)
         }
         _ => bail!("a line begins with `given`, `at`, `expect` (after an `at`) or #"),

@@ -25,9 +25,9 @@ use lb_userspace::core::status::{About, Counters, Status, render};
 use lb_userspace::core::world::{Counted, Event, Moment, World};
 
 use super::backends::Backends;
-use super::host;
 use super::names::Names;
 use super::traffic::Traffic;
+use super::{Scene, host};
 
 /// 2026-01-01T00:00:00Z.
 const START: Duration = Duration::from_secs(1_767_225_600);
@@ -63,8 +63,8 @@ struct Kernel {
     failing: Vec<String>,
 }
 
-impl Stage {
-    pub fn new() -> Self {
+impl Default for Stage {
+    fn default() -> Self {
         Self {
             kernel: Kernel::default(),
             network: Network::default(),
@@ -83,13 +83,14 @@ impl Stage {
             begun: false,
         }
     }
+}
 
-    /// An `at` has been played.
-    pub fn has_begun(&self) -> bool {
+impl Scene for Stage {
+    fn has_begun(&self) -> bool {
         self.begun
     }
 
-    pub fn prepare(&mut self, command: &str, body: &[String]) -> Result<()> {
+    fn prepare(&mut self, command: &str, body: &[String]) -> Result<()> {
         match command {
             "config" => self.file = unindent(body),
             "record" => self.record = Some(unindent(body)),
@@ -102,8 +103,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What happened, a line for each action; deadlines that fall due on the way count too.
-    pub fn play(&mut self, time: Duration, command: &str, body: &[String]) -> Result<Vec<String>> {
+    fn play(&mut self, time: Duration, command: &str, body: &[String]) -> Result<Vec<String>> {
         // What the daemon waited for took a part of the second before.
         ensure!(time.as_secs() >= self.clock.as_secs(), "time goes forward");
         self.begun = true;
@@ -125,7 +125,9 @@ impl Stage {
         }
         Ok(happened)
     }
+}
 
+impl Stage {
     /// Of flows that end from now on, whatever their packets say.
     fn endings(&mut self) -> Vec<String> {
         let now = self.now().monotonic;
