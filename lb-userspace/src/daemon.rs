@@ -4,6 +4,7 @@
 //! what operators get to hear. Tested by running it, in the lab.
 
 mod answers;
+mod ownership;
 mod reload;
 mod report;
 mod start;
@@ -33,8 +34,11 @@ use crate::io::control::Control;
 use crate::io::dns::Resolver;
 use crate::io::flows::Sweep;
 use crate::io::frames::Frames;
+use crate::io::hooks::Hooks;
 use crate::io::probes::Crew;
 use crate::io::record::Record;
+use crate::io::vrrp::{News, Ownership};
+use crate::io::watched::Programs;
 use crate::io::{config_file, netlink, systemd};
 use answers::Promise;
 use report::Told;
@@ -82,6 +86,10 @@ pub struct Daemon {
     promised: Vec<Promise>,
     crew: Crew,
     resolver: Resolver,
+    /// Where addresses are shared, or were.
+    ownership: Option<Ownership>,
+    hooks: Hooks,
+    programs: Programs,
     told: Told,
 }
 
@@ -108,6 +116,7 @@ impl Daemon {
         systemd::ready(&self.summary());
         loop {
             self.write_record();
+            self.weigh_shared();
             if self.swept.elapsed() > SWEEP_WAITS {
                 self.sweep();
             }
@@ -120,6 +129,7 @@ impl Daemon {
                 outcome = self.record.written() => self.recorded(outcome),
                 () = at(self.promised.first().map(Promise::due)) => self.keep_promises(),
                 () = self.network.changed() => self.network_changed(),
+                news = news(&mut self.ownership) => self.shared_news(news),
                 text = self.file.changed() => self.file_changed(text).await,
                 // Before what may always have something: it is due once a second.
                 _ = sweep_timer.tick() => {
@@ -127,6 +137,7 @@ impl Daemon {
                     self.begin_sweep(self.sweep.is_none());
                 }
                 () = at(deadline) => self.happened(Event::Tick),
+                (program, well) = self.programs.ended() => self.happened(Event::Ended(program, well)),
                 seen = self.crew.seen() => self.happened(Event::Observed(seen)),
                 (question, answer) = self.resolver.answered() => self.resolved(question, answer),
                 signs = self.signs.seen() => self.doubt(&signs),
@@ -135,6 +146,10 @@ impl Daemon {
             }
         }
         systemd::stopping();
+        // First: who takes over need not wait.
+        if let Some(ownership) = &mut self.ownership {
+            ownership.stop();
+        }
         if timeout(DISK_WAITS, self.write_to_end()).await.is_err() {
             warn!("what operators said last is not written yet, and will not hold after a restart: the disk hangs");
         }
@@ -363,6 +378,13 @@ fn every(period: Duration) -> Interval {
     let mut timer = interval(period);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer
+}
+
+async fn news(ownership: &mut Option<Ownership>) -> News {
+    match ownership {
+        Some(ownership) => ownership.news().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn at(deadline: Option<Instant>) {

@@ -14,6 +14,7 @@ mod reload;
 mod run;
 mod status;
 mod table;
+mod vrrp;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -71,6 +72,9 @@ enum Command {
     Explain(explain::Arguments),
     Events(events::Arguments),
     Dns(dns::Arguments),
+    Vrrp(vrrp::Arguments),
+    Failover(vrrp::Failover),
+    Failback(vrrp::Failback),
     Flows(flows::Arguments),
     Disable(overrides::Disable),
     Enable(overrides::Enable),
@@ -89,6 +93,9 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&socket, arguments),
         Command::Events(arguments) => events::run(&socket, &arguments),
         Command::Dns(arguments) => dns::run(&socket, &arguments),
+        Command::Vrrp(arguments) => vrrp::run(&socket, &arguments),
+        Command::Failover(arguments) => vrrp::failover(&socket, arguments),
+        Command::Failback(arguments) => vrrp::failback(&socket, arguments),
         Command::Flows(arguments) => flows::run(&socket, arguments),
         Command::Disable(arguments) => overrides::disable(&socket, arguments),
         Command::Enable(arguments) => overrides::enable(&socket, arguments),

@@ -40,7 +40,7 @@ pub fn desired(world: &World) -> KernelState {
             interfaces: world.interfaces(),
         }
         .routes(),
-        shared: BTreeMap::new(),
+        shared: world.leases_by_address().clone(),
         attached: attached(world, network),
     }
 }
@@ -70,7 +70,13 @@ fn listens(world: &World, config: &Config) -> BTreeMap<Listen, abi::Service> {
             unused: [0; 3],
             fingerprint: fingerprint::service(name),
         };
-        listens.extend(service.listens.iter().map(|address| (listen(service, address), value)));
+        let leases = world.leases_by_address();
+        let with_lease = |address: &SocketAddr| abi::Service {
+            lease: leases.get(&address.ip()).copied().unwrap_or_default(),
+            ..value
+        };
+        let of_it = service.listens.iter();
+        listens.extend(of_it.map(|address| (listen(service, address), with_lease(address))));
     }
     listens
 }

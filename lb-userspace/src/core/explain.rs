@@ -162,7 +162,9 @@ fn history(world: &World, name: &Name, address: Option<SocketAddr>) -> Vec<Event
     let own = |entry: &&Entry| {
         let other = match &entry.what {
             What::Backend { address: of, .. } => address.zip(*of).is_some_and(|(address, of)| address != of),
-            What::Override { .. } | What::Resolved { .. } | What::Alarm(_) | What::Node(_) => false,
+            What::Override { .. } | What::Resolved { .. } | What::Alarm(_) | What::Shared { .. } | What::Node(_) => {
+                false
+            }
         };
         entry.what.backend() == Some(name) && !other
     };
@@ -199,6 +201,7 @@ fn event(Entry { at, what }: &Entry) -> Event {
             ..told(reason)
         },
         What::Override { text, .. } | What::Resolved { text, .. } | What::Node(text) => told(text),
+        What::Shared { instance, text, .. } => told(&format!("vrrp {instance}: {text}")),
         What::Alarm(News { service, text, .. }) => Event {
             service: Some(service.clone()),
             ..told(text)

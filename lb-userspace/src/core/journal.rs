@@ -46,6 +46,12 @@ pub enum What {
         text: String,
     },
     Alarm(News),
+    /// An address that this node shares: who has it now, or that something is wrong with it.
+    Shared {
+        instance: String,
+        text: String,
+        trouble: bool,
+    },
     /// The node as a whole.
     Node(String),
 }
@@ -55,7 +61,7 @@ impl What {
     pub fn backend(&self) -> Option<&Name> {
         match self {
             Self::Backend { name, .. } | Self::Override { name, .. } | Self::Resolved { name, .. } => Some(name),
-            Self::Alarm(_) | Self::Node(_) => None,
+            Self::Alarm(_) | Self::Shared { .. } | Self::Node(_) => None,
         }
     }
 }
@@ -97,7 +103,11 @@ mod tests {
         }
         let text = |entry: &Entry| match &entry.what {
             What::Node(text) => text.clone(),
-            What::Backend { .. } | What::Override { .. } | What::Resolved { .. } | What::Alarm(_) => String::new(),
+            What::Backend { .. }
+            | What::Override { .. }
+            | What::Resolved { .. }
+            | What::Alarm(_)
+            | What::Shared { .. } => String::new(),
         };
         assert_eq!(journal.entries().count(), 1000);
         assert_eq!(journal.entries().next().map(text), Some("500".to_owned()));

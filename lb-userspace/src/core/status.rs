@@ -24,6 +24,7 @@ use super::condition::State;
 use super::kernel::KernelState;
 use super::network::XdpMode;
 use super::timestamp::rfc3339;
+use super::vrrp::document::InstanceDocument;
 use super::world::World;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,8 +33,7 @@ pub struct Status {
     pub version: String,
     pub config: ConfigStatus,
     pub interfaces: Vec<Interface>,
-    /// No VRRP yet, so always empty; scripts may go through it all the same.
-    pub vrrp: [(); 0],
+    pub vrrp: Vec<InstanceDocument>,
     pub services: Vec<Service>,
     pub drops: BTreeMap<String, u64>,
     /// Packets left to the host's own stack.
@@ -206,7 +206,7 @@ impl Status {
                 error: world.refused().map(str::to_owned),
             },
             interfaces: interfaces(world, actual),
-            vrrp: [],
+            vrrp: Vec::new(),
             services: services::services(world, actual, counters),
             drops: reasons(false),
             passes: reasons(true),

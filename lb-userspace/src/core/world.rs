@@ -6,9 +6,11 @@ mod alarms;
 mod apply;
 mod checks;
 mod conclude;
+mod event;
 mod names;
 mod overrides;
 mod pace;
+mod shared;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -17,78 +19,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use lb_common::abi::{BackendId, ServiceId, Traffic};
+use lb_common::abi::{BackendId, ServiceId};
 use lb_common::verdict::Reason;
 
 use super::alarm::Alarms;
 use super::condition::{Condition, State};
 use super::config::{Node, Parsed, Xdp};
-use super::dns::{Answer, Names, Question};
+use super::dns::{Names, Question};
 use super::endings::Terms;
-use super::health::observation::Observation;
 use super::health::{Health, Launch};
-use super::journal::Journal;
+use super::journal::{Journal, What};
 use super::kernel::{Attachment, KernelState};
-use super::members::{Members, Name};
+use super::members::Members;
 use super::network::Network;
 use super::next_hops::NextHops;
 use super::overrides::keeping::Keeping;
-use super::overrides::{Change, Overrides, Said};
+use super::overrides::{Overrides, Said};
 use super::plan::Failure;
 use super::rises::Rises;
 use super::selection::Selection;
+use super::vrrp::fitness::Fitness;
+pub use event::{Counted, Event, Moment};
 pub use overrides::Unknown;
 use pace::Pace;
+use shared::Shared;
 use tables::Table;
 
 /// How soon an action that failed is tried again, when nothing else happens.
 const RETRY: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// The file, read anew; or why it cannot be used.
-    Config(Result<Parsed, String>),
-    Network(Network),
-    /// Flows of each backend; one that is not here has none.
-    FlowCounts(BTreeMap<BackendId, u64>),
-    Counted(Counted),
-    Override {
-        name: Name,
-        change: Change,
-        by: String,
-    },
-    /// The overrides an earlier daemon wrote down, or why they cannot be read. Comes before the first config.
-    Recalled(Result<Vec<u8>, String>),
-    /// What became of the last record that was to be written.
-    Recorded(Result<(), String>),
-    /// What checks saw. Of very many backends very many may come up or go at once: what follows is concluded once.
-    Observed(Vec<(Launch, Observation)>),
-    /// What became of a question about a name.
-    Resolved(Question, Answer),
-    /// A sign that this backend may be in trouble.
-    Doubt(BackendId),
-    /// What became of the last plan; empty when all went well.
-    Failures(Vec<Failure>),
-    /// The deadline has passed.
-    Tick,
-}
-
-/// What the kernel has counted, so far.
-#[derive(Clone, Debug, Default)]
-pub struct Counted {
-    pub verdicts: BTreeMap<Reason, u64>,
-    /// New flows without a source port, by backend; those of which nothing new is known may be left out.
-    pub ports_exhausted: BTreeMap<BackendId, u64>,
-    /// Of the backends that alarms watch; one that is not here could not be read.
-    pub traffic: BTreeMap<BackendId, Traffic>,
-}
-
-/// One moment on two clocks: deadlines go by the first, what people read by the second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    pub monotonic: Instant,
-    pub wall: SystemTime,
-}
 
 #[derive(Debug, Default)]
 pub struct World {
@@ -125,6 +83,8 @@ pub struct World {
     flows: BTreeMap<BackendId, u64>,
     verdicts: Rises<Reason>,
     ports_exhausted: Rises<BackendId>,
+    shared: Shared,
+    fitness: Fitness,
     failures: Vec<Failure>,
     retry_at: Option<Instant>,
     pace: Pace,
@@ -225,6 +185,25 @@ impl World {
             Event::Doubt(backend) => {
                 self.health.doubt(backend, now.monotonic);
                 self.doubt_name(backend, now.monotonic);
+                return false;
+            }
+            Event::Shared {
+                instance,
+                text,
+                trouble,
+            } => {
+                self.journal.write(
+                    now.wall,
+                    What::Shared {
+                        instance,
+                        text,
+                        trouble,
+                    },
+                );
+                return false;
+            }
+            Event::Ended(program, well) => {
+                self.fitness.ended(&program, well);
                 return false;
             }
             Event::Failures(failures) => {

@@ -16,6 +16,7 @@ use crate::core::explain::{self, Explanation};
 use crate::core::members::{Member, Name};
 use crate::core::overrides::Change;
 use crate::core::status::{About, Counters, Status};
+use crate::core::vrrp::document::InstanceDocument;
 use crate::core::world::Event;
 use crate::io::control::{Call, FlowRow, Flows, Reply, Request, Target};
 use crate::io::flows::Flow;
@@ -40,7 +41,7 @@ impl Promise {
 impl Daemon {
     pub(super) async fn answer(&mut self, call: Call) {
         let answer = match call.request.clone() {
-            Request::Status {} => document(self.status()),
+            Request::Status {} => document(self.status(self.vrrp().await.instances)),
             Request::Reload {} => self
                 .reload()
                 .await
@@ -50,6 +51,9 @@ impl Daemon {
             }
             Request::Explain { target } => self.explain(target).and_then(document),
             Request::Events {} => document(explain::events(&self.world)),
+            Request::Vrrp {} => document(self.vrrp().await),
+            Request::Failover { name } => self.failover(name).await.and_then(document),
+            Request::Failback { name } => self.failback(name).await.and_then(document),
             Request::Dns {} => document(documents(&self.world, Instant::now())),
             Request::Disable { target } => return self.change(call, target, Change::Disable),
             Request::Enable { target } => return self.change(call, target, Change::Enable),
@@ -70,7 +74,7 @@ impl Daemon {
         self.world.node().map_or(Path::new(""), |node| &node.pin_dir)
     }
 
-    pub(super) fn status(&self) -> Status {
+    pub(super) fn status(&self, vrrp: Vec<InstanceDocument>) -> Status {
         let members = self.world.members().backends.keys();
         let counters = Counters {
             // A counter that cannot be read is shown as nothing counted, beside all that is known.
@@ -86,7 +90,10 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION"),
             config: &self.path,
         };
-        Status::of(&self.world, &self.actual, &counters, &about, Instant::now())
+        Status {
+            vrrp,
+            ..Status::of(&self.world, &self.actual, &counters, &about, Instant::now())
+        }
     }
 
     /// One line for the service manager.

@@ -1,6 +1,6 @@
 //! A new configuration: all of it or nothing. The last good one stays in force, and the status tells why.
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::Daemon;
 use super::start::check_interfaces;
@@ -62,6 +62,9 @@ impl Daemon {
             })
             .await;
             self.act();
+            if let Err(error) = self.keep_shared() {
+                warn!(error = format!("{error:#}"), "cannot share addresses");
+            }
             self.begin_sweep(false);
             self.told.tell(&self.world);
         }

@@ -30,7 +30,7 @@ impl Daemon {
     /// Also what only the status knows: after a change of configuration, and when something runs out.
     pub(super) fn tell_all(&mut self) {
         self.told.tell(&self.world);
-        let warnings = self.status().warnings;
+        let warnings = self.status(Vec::new()).warnings;
         for warning in warnings.iter().filter(|warning| !self.told.warnings.contains(warning)) {
             warn!(warning, "worth a look");
         }
@@ -92,6 +92,12 @@ impl Told {
                     rings: true,
                 }) => warn!(service, text, "alarm"),
                 What::Alarm(News { service, text, .. }) => info!(service, text, "alarm"),
+                What::Shared {
+                    instance,
+                    text,
+                    trouble: true,
+                } => warn!(instance, text, "vrrp"),
+                What::Shared { instance, text, .. } => info!(instance, text, "vrrp"),
                 What::Node(what) => warn!(what, "node"),
             }
         }

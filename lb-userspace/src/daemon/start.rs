@@ -20,8 +20,10 @@ use crate::io::bpf::{AwaitedSigns, Kernel};
 use crate::io::control::Control;
 use crate::io::dns::Resolver;
 use crate::io::frames::Frames;
+use crate::io::hooks::Hooks;
 use crate::io::probes::Crew;
 use crate::io::record::Record;
+use crate::io::watched::Programs;
 use crate::io::{config_file, netlink, privileges};
 
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +93,9 @@ impl Daemon {
             promised: Vec::new(),
             crew: Crew::gather(),
             resolver: Resolver::default(),
+            ownership: None,
+            hooks: Hooks::open(),
+            programs: Programs::default(),
             told: Told::default(),
         };
         match daemon.take_over(picture, parsed).await {
@@ -132,6 +137,7 @@ impl Daemon {
         }
         self.settle(Self::programs_are_seen).await;
         self.act();
+        self.keep_shared()?;
         self.tell_all();
         let interfaces: Vec<&str> = self.actual.attached.values().map(|at| at.interface.as_str()).collect();
         info!(path = %self.path.display(), interfaces = interfaces.join(","), services = self.actual.slots.len(), "serving");

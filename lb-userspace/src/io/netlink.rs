@@ -1,8 +1,9 @@
 //! Watches the host's network over rtnetlink and hands out whole pictures of it; has the kernel keep neighbours known.
 //!
-//! Never adds an address, a route or a link; never decides what a change means. Tested in `netlink/tests.rs`
+//! Adds no route and no link, and no address but in `addresses`; never decides what a change means. Tested in `netlink/tests.rs`
 //! inside network namespaces of its own.
 
+pub mod addresses;
 mod picture;
 #[cfg(test)]
 mod tests;

@@ -30,9 +30,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
-
 pub use checks::{Ask, Check, Database, Http, Tls};
 pub use diagnostic::{Diagnostic, Severity, nearest};
 pub use file::{Metric, Missing, Role, WhenNoneUp};
@@ -51,6 +48,7 @@ use super::dns::{Family, Question};
 use super::members::Name;
 use super::network::{Network, Prefix};
 use super::next_hops::owners;
+use super::vrrp::track::{Program, Watched};
 
 /// A larger file is not a configuration.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -236,6 +234,26 @@ impl Config {
         backends.find(|backend| backend.name == name.backend)
     }
 
+    /// Those that say whether this node is fit to have the addresses it shares.
+    pub fn programs(&self) -> impl Iterator<Item = &Program> {
+        let tracks = self.vrrp.values().flat_map(|instance| &instance.track);
+        tracks.filter_map(|track| match &track.what {
+            Watched::Program(program) => Some(program),
+            Watched::Service(_) | Watched::Interface(_) => None,
+        })
+    }
+
+    /// Whether all its listen addresses may be a peer's instead.
+    pub fn is_shared(&self, service: &Service) -> bool {
+        service.listens.iter().all(|listen| self.shares(listen.ip()))
+    }
+
+    /// Whether it may be a peer's instead.
+    pub fn shares(&self, address: IpAddr) -> bool {
+        let mut shared = self.vrrp.values().flat_map(|instance| &instance.settings.addresses);
+        shared.any(|shared| shared.address == address)
+    }
+
     /// What names of backends stand for is asked by these.
     pub fn questions(&self) -> impl Iterator<Item = Question> {
         let services = self.services.values();
@@ -265,20 +283,11 @@ impl Parsed {
 
 /// `Err` holds every error of the file, and its warnings, in the file's order.
 pub fn parse(file_name: &str, text: &str) -> Result<Parsed, Vec<Diagnostic>> {
-    understand(file_name, text, unavailable::check)
-}
-
-/// `refuse` complains about what cannot be done yet.
-fn understand(
-    file_name: &str,
-    text: &str,
-    refuse: impl FnOnce(&DeTable<'_>, &mut Report<'_>),
-) -> Result<Parsed, Vec<Diagnostic>> {
     let repaired = syntax::repair(text);
     let mut report = Report::new(file_name, &repaired);
     let root = syntax::parse(&repaired, &mut report);
-    refuse(root.get_ref(), &mut report);
-    let root = Spanned::new(root.span(), DeValue::Table(root.into_inner()));
+    unavailable::check(root.get_ref(), &mut report);
+    let root = toml::Spanned::new(root.span(), toml::de::DeValue::Table(root.into_inner()));
     let file = File::read(&root, &mut Reader::new(&mut report)).unwrap_or_default();
     sections::check(&file, &mut report);
     let services = services::services(&file, &mut report);

@@ -17,7 +17,6 @@ struct Row {
 }
 
 const ROWS: &[Row] = &[
-    section("vrrp", "VRRP is"),
     section("web", "the status pages are"),
     key("backend", "srv", "following SRV records is"),
 ];

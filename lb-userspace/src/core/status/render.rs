@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Service, ServiceState, Status};
 use crate::core::condition::State;
+use crate::core::vrrp::document::InstanceDocument;
 
 pub fn render(status: &Status) -> String {
     let mut text = format!("{}: {}\n", status.node, verdict(&status.services));
@@ -197,7 +198,22 @@ fn footer(status: &Status) -> String {
         ("config", config),
         ("version", status.version.clone()),
     ];
-    table(&rows.map(|(key, value)| vec![key.to_owned(), value]))
+    let shared = status.vrrp.iter().map(|instance| ("shared", shared(instance)));
+    let rows = shared.chain(rows).map(|(key, value)| vec![key.to_owned(), value]);
+    table(&rows.collect::<Vec<_>>())
+}
+
+fn shared(instance: &InstanceDocument) -> String {
+    let InstanceDocument {
+        name,
+        role,
+        addresses,
+        since,
+        fault,
+        ..
+    } = instance;
+    let why = fault.as_ref().map(|fault| format!(" ({fault})")).unwrap_or_default();
+    format!("{name}: {role}{why} since {since}, {}", addresses.join(", "))
 }
 
 fn flows(flows: &super::Flows) -> String {

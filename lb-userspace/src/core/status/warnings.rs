@@ -142,7 +142,7 @@ pub fn unheard(world: &World, actual: &KernelState, address: IpAddr) -> Option<S
 }
 
 fn snat(config: &Config, network: &Network) -> Vec<String> {
-    let owned = |address: IpAddr| owners(network, address).next().is_some();
+    let owned = |address: IpAddr| owners(network, address).next().is_some() || config.shares(address);
     let all = config.services.iter();
     let all = all.flat_map(|(name, service)| service.snat.iter().map(move |&snat| (name, snat)));
     let lost = all.filter(|&(_, snat)| !owned(snat));

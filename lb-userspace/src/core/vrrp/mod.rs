@@ -5,8 +5,13 @@
 //! rules; `machine` has one instance, `packet` the bytes, `timing` the arithmetic. Tested in `tests.rs`, and by the
 //! stories and laws in `tests/it/vrrp`.
 
+pub mod announcement;
 pub mod command;
+pub mod document;
+pub mod fitness;
 mod group;
+pub mod holdings;
+pub mod leases;
 pub mod machine;
 pub mod packet;
 pub mod refusal;

@@ -18,6 +18,11 @@ impl World {
             self.refused = Some(error.to_string());
             return;
         }
+        if let Err(error) = self.share(&file.config) {
+            self.refused = Some(error);
+            return;
+        }
+        self.fitness.follow(file.config.programs());
         self.overcrowded = None;
         self.names.follow(file.config.questions().collect(), now);
         self.confirm_overrides(&file.config, now.wall);

@@ -9,8 +9,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::config::parse;
 use crate::core::desired::desired;
+use crate::core::dns::Answer;
 use crate::core::health::observation::{Code, Facts, Failure, Observation, Outcome, Phase};
+use crate::core::members::Name;
 use crate::core::network::{KernelRoute, Link, Own, Prefix};
+use crate::core::overrides::Change;
 use crate::core::plan::carry_out;
 
 /// What happens to a daemon; small numbers, so that things meet.

@@ -33,6 +33,14 @@ pub enum Request {
     },
     Events {},
     Dns {},
+    Vrrp {},
+    /// Of one instance, or of all.
+    Failover {
+        name: Option<String>,
+    },
+    Failback {
+        name: Option<String>,
+    },
     Drain {
         target: Target,
     },

@@ -72,7 +72,7 @@ fn main_table(family: AddressFamily) -> RouteMessage {
     message
 }
 
-fn link(message: &LinkMessage) -> (u32, Link) {
+pub(super) fn link(message: &LinkMessage) -> (u32, Link) {
     let flags = message.header.flags;
     let mut link = Link {
         name: String::new(),
@@ -117,7 +117,7 @@ fn attachment(attributes: &[LinkXdp]) -> Option<XdpAttachment> {
     generic
 }
 
-fn address(message: &AddressMessage) -> Option<Own> {
+pub(super) fn address(message: &AddressMessage) -> Option<Own> {
     let header = &message.header;
     let mut flags = AddressFlags::from_bits_retain(header.flags.bits().into());
     let (mut local, mut far_end) = (None, None);

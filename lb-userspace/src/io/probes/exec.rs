@@ -1,40 +1,26 @@
-//! A program of the operator's that finds out by itself: run, watched, and killed with all it started.
+//! A program of the operator's that finds out by itself.
 //!
-//! It gets NARU_SERVICE, NARU_BACKEND, NARU_ADDRESS, NARU_PORT and a PATH, no input and no shell. Exit code 0 means up, 10
+//! It gets NARU_SERVICE, NARU_BACKEND, NARU_ADDRESS and NARU_PORT, and no input. Exit code 0 means up, 10
 //! standby, 75 that nothing could be found out, any other down; the first line it prints is the reason.
 
-use std::io::{self, PipeReader, pipe};
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, LazyLock};
-use std::thread;
-
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncReadExt as _, Interest};
-use tokio::net::unix::pipe::Receiver;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 
 use super::Found;
 use super::course::{Course, failure, words};
 use crate::core::health::observation::{Code, Facts, Failure, Phase};
 use crate::core::members::Name;
+use crate::io::programs::{Run, place};
 
-const AT_ONCE: usize = 16;
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Of what it prints; the rest is read and forgotten, so that it does not wait for a reader.
-const KEPT: usize = 1024;
 const STANDBY: i32 = 10;
 /// EX_TEMPFAIL of sysexits.h.
 const NOT_CHECKED: i32 = 75;
 
-static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AT_ONCE)));
-
 pub struct Exec {
     command: Vec<String>,
-    environment: [(&'static str, String); 5],
+    environment: [(&'static str, String); 4],
 }
 
 impl Exec {
@@ -46,16 +32,15 @@ impl Exec {
                 ("NARU_BACKEND", name.backend.clone()),
                 ("NARU_ADDRESS", address.ip().to_string()),
                 ("NARU_PORT", address.port().to_string()),
-                ("PATH", PATH.to_owned()),
             ],
         }
     }
 
     pub async fn ask(&mut self, course: &mut Course) -> Result<Found, Failure> {
         course.enter(Phase::Prepare);
-        let place = Arc::clone(&PLACES).acquire_owned().await;
-        let place = place.expect("INVARIANT: the semaphore is never closed");
-        let mut run = self.start(place).map_err(|error| self.cannot_run(&error))?;
+        let place = place().await;
+        let run = Run::start(&self.command, &self.environment, &[], place);
+        let mut run = run.map_err(|error| self.cannot_run(&error))?;
         course.enter(Phase::Run);
         let (status, said) = run.finish().await.map_err(|error| failure(&error))?;
         if status.code() == Some(NOT_CHECKED) {
@@ -64,95 +49,11 @@ impl Exec {
         found(status, said)
     }
 
-    fn start(&self, place: OwnedSemaphorePermit) -> io::Result<Run> {
-        let (reader, writer) = pipe()?;
-        let (program, arguments) = self.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone()?)
-            .stderr(writer)
-            .process_group(0)
-            .spawn()?;
-        Run::new(child, reader, place)
-    }
-
     fn cannot_run(&self, error: &io::Error) -> Failure {
         let Failure { what, code } = failure(error);
         let program = self.command.first().map_or("", String::as_str);
         let what = format!("cannot run {program}: {what}");
         Failure { what, code }
-    }
-}
-
-/// A running program. Dropped, it and its group are killed; its place is free when it is gone.
-struct Run {
-    leader: Option<(Child, OwnedSemaphorePermit)>,
-    group: Pid,
-    /// Readable when the leader has ended.
-    end: Option<AsyncFd<OwnedFd>>,
-    output: Option<Receiver>,
-}
-
-impl Run {
-    fn new(child: Child, output: PipeReader, place: OwnedSemaphorePermit) -> io::Result<Self> {
-        let mut run = Self {
-            group: Pid::from_child(&child),
-            leader: Some((child, place)),
-            end: None,
-            output: None,
-        };
-        // Whatever fails from here on, it is killed by the drop.
-        let end = pidfd_open(run.group, PidfdFlags::empty())?;
-        // SAFETY: an OwnedFd is open for as long as it lives, and the AsyncFd never gives it away.
-        run.end = Some(unsafe { AsyncFd::register_with_interest(end, Interest::READABLE) }?);
-        run.output = Some(Receiver::from_owned_fd(output.into())?);
-        Ok(run)
-    }
-
-    async fn finish(&mut self) -> io::Result<(ExitStatus, Vec<u8>)> {
-        let (Some(end), Some(output)) = (&self.end, &mut self.output) else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        let (mut said, mut part, mut is_open) = (Vec::new(), [0; 4096], true);
-        loop {
-            tokio::select! {
-                biased;
-                read = output.read(&mut part), if is_open => match read? {
-                    0 => is_open = false,
-                    count => {
-                        let room = KEPT.saturating_sub(said.len()).min(count);
-                        said.extend_from_slice(&part[..room]);
-                    }
-                },
-                ended = end.readable() => {
-                    ended?.retain_ready();
-                    break;
-                }
-            }
-        }
-        // As long as nobody has asked for its status, the number of its group is not given to another.
-        let _ = kill_process_group(self.group, Signal::KILL);
-        let Some((mut child, _place)) = self.leader.take() else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        Ok((child.wait()?, said))
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        if let Some((mut child, place)) = self.leader.take() {
-            let _ = kill_process_group(self.group, Signal::KILL);
-            // One that hangs in the kernel dies later, and nobody should wait for that.
-            thread::spawn(move || {
-                let _ = child.wait();
-                drop(place);
-            });
-        }
     }
 }
 
@@ -175,11 +76,13 @@ fn found(status: ExitStatus, said: Vec<u8>) -> Result<Found, Failure> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::thread;
     use std::time::{Duration, Instant};
 
     use super::*;
     use crate::core::health::observation::{Observation, Outcome};
     use crate::io::probes::{Deadlines, observe};
+    use crate::io::programs::{AT_ONCE, KEPT};
 
     /// By a shell, which the file has to name.
     async fn run(script: &str, within: Duration) -> Observation {

@@ -1,4 +1,4 @@
-//! Instances of VRRP, as if the rest of the daemon could do it already.
+//! Instances of VRRP.
 
 use super::*;
 use crate::core::network::Link;
@@ -7,7 +7,7 @@ use crate::core::vrrp::settings::Settings;
 use crate::core::vrrp::track::{Program, Track, Watched};
 
 fn read(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
-    understand("naru.toml", text, |_, _| {})
+    parse("naru.toml", text)
 }
 
 /// Headlines and hints of a file with these lines in an instance, which begins in line 4 of it.

@@ -1,0 +1,85 @@
+//! Which addresses are to be on which interface for which instance, and what is missing or too much there.
+//!
+//! Only what carries our mark is ever too much.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::settings::{Address, Key};
+
+#[derive(Debug, Default)]
+pub struct Holdings(BTreeMap<Key, BTreeSet<Address>>);
+
+impl Holdings {
+    pub fn own(&mut self, instance: &Key, addresses: &[Address]) {
+        self.0.entry(instance.clone()).or_default().extend(addresses);
+    }
+
+    pub fn disown(&mut self, instance: &Key, addresses: &[Address]) {
+        if let Some(owned) = self.0.get_mut(instance) {
+            owned.retain(|own| !addresses.contains(own));
+            if owned.is_empty() {
+                self.0.remove(instance);
+            }
+        }
+    }
+
+    /// Of what is to be on the interface, what is not, by instance.
+    pub fn missing(&self, interface: &str, there: &[Address]) -> Vec<(Key, Vec<Address>)> {
+        let missing = self.on(interface).map(|(instance, owned)| {
+            let missing = owned.iter().filter(|own| !there.contains(own));
+            (instance.clone(), missing.copied().collect::<Vec<_>>())
+        });
+        missing.filter(|(_, missing)| !missing.is_empty()).collect()
+    }
+
+    /// Of what is there with our mark, what no instance has there.
+    pub fn stray(&self, interface: &str, there: &[Address]) -> Vec<Address> {
+        let is_owned = |own: &Address| self.on(interface).any(|(_, owned)| owned.contains(own));
+        there.iter().filter(|own| !is_owned(own)).copied().collect()
+    }
+
+    fn on(&self, interface: &str) -> impl Iterator<Item = (&Key, &BTreeSet<Address>)> {
+        self.0
+            .iter()
+            .filter(move |(instance, _)| *instance.interface == *interface)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::dns::Family;
+
+    fn address(last: u8) -> Address {
+        Address {
+            address: [198, 18, 0, last].into(),
+            length: 32,
+        }
+    }
+
+    fn instance(id: u8) -> Key {
+        Key {
+            interface: "eth0".into(),
+            family: Family::Ipv4,
+            id,
+        }
+    }
+
+    #[test]
+    fn what_is_owned_is_missed_and_what_is_not_is_stray() {
+        let mut holdings = Holdings::default();
+        holdings.own(&instance(1), &[address(1), address(2)]);
+        holdings.own(&instance(2), &[address(3)]);
+        let there = [address(2), address(4)];
+        let missing = vec![(instance(1), vec![address(1)]), (instance(2), vec![address(3)])];
+        assert_eq!(holdings.missing("eth0", &there), missing);
+        assert_eq!(holdings.stray("eth0", &there), [address(4)]);
+        assert_eq!(holdings.missing("eth1", &there), []);
+        assert_eq!(holdings.stray("eth1", &there), there);
+
+        holdings.disown(&instance(1), &[address(1)]);
+        assert_eq!(holdings.missing("eth0", &[address(2), address(3)]), []);
+        holdings.disown(&instance(1), &[address(2)]);
+        assert_eq!(holdings.stray("eth0", &there), there);
+    }
+}

@@ -1,0 +1,158 @@
+//! The event loop's dealings with the thread that keeps shared addresses.
+
+use std::fs;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::Daemon;
+use crate::core::config::Vrrp;
+use crate::core::timestamp::rfc3339_millis;
+use crate::core::vrrp::Role;
+use crate::core::vrrp::command::Transition;
+use crate::core::vrrp::document::VrrpDocument;
+use crate::core::vrrp::packet::Password;
+use crate::core::vrrp::settings::Settings;
+use crate::core::world::Event;
+use crate::io::vrrp::{News, Ownership};
+
+impl Daemon {
+    /// After everything is steered: nobody's address comes before what serves it.
+    pub(super) fn keep_shared(&mut self) -> anyhow::Result<()> {
+        let Some(applied) = self.world.applied() else {
+            return Ok(());
+        };
+        let config = &applied.file.config;
+        let instances = config.vrrp.values().map(with_password);
+        let instances = instances.collect::<anyhow::Result<Vec<_>>>()?;
+        let programs: Vec<_> = config.programs().cloned().collect();
+        self.programs.run(&programs);
+        let left_behind = !self.world.adopted().shared.is_empty();
+        if self.ownership.is_none() && (!instances.is_empty() || left_behind) {
+            self.ownership = Some(Ownership::start(self.kernel.leases())?);
+        }
+        if let Some(ownership) = &self.ownership {
+            ownership.configure(instances, self.world.leases().clone());
+        }
+        Ok(())
+    }
+
+    /// What follows for shared addresses from what is known by now.
+    pub(super) fn weigh_shared(&mut self) {
+        let weighed = self.world.take_weighed();
+        if let Some(ownership) = &self.ownership {
+            ownership.beat();
+            for (instance, tracked) in weighed {
+                ownership.weigh(instance, tracked);
+            }
+        }
+    }
+
+    pub(super) fn shared_news(&mut self, news: News) {
+        let (instance, text, trouble) = match news {
+            News::Moved(moved) => {
+                self.notify(&moved);
+                let Transition {
+                    instance,
+                    from,
+                    to,
+                    why,
+                    ..
+                } = moved;
+                (instance, format!("{from} -> {to}: {why}"), to == Role::Fault)
+            }
+            News::Trouble { instance, words } => (instance, words, true),
+        };
+        self.happened(Event::Shared {
+            instance: instance.to_string(),
+            text,
+            trouble,
+        });
+    }
+
+    /// The program that is to hear of it.
+    fn notify(&self, moved: &Transition) {
+        let config = self.world.applied().map(|applied| &applied.file.config);
+        let instance = config.and_then(|config| config.vrrp.get(&*moved.instance));
+        if let Some(Vrrp { notify, settings, .. }) = instance.filter(|instance| !instance.notify.is_empty()) {
+            let addresses: Vec<_> = settings.addresses.iter().map(ToString::to_string).collect();
+            let change = json!({
+                "at": rfc3339_millis(moved.at.wall),
+                "instance": &*moved.instance,
+                "interface": &*settings.interface,
+                "id": settings.id,
+                "from": moved.from.to_string(),
+                "to": moved.to.to_string(),
+                "why": moved.why,
+                "addresses": addresses,
+            });
+            self.hooks.call(notify, change.to_string());
+        }
+    }
+
+    pub(super) async fn vrrp(&self) -> VrrpDocument {
+        match &self.ownership {
+            Some(ownership) => ownership.document().await,
+            None => VrrpDocument::default(),
+        }
+    }
+
+    pub(super) async fn failover(&self, name: Option<String>) -> Result<String, String> {
+        let mut given_up = Vec::new();
+        let mut why_not = String::new();
+        for name in self.instances(name)? {
+            match self
+                .ownership
+                .as_ref()
+                .map(|ownership| ownership.failover(name.clone()))
+            {
+                Some(answer) => match answer.await {
+                    Ok(()) => given_up.push(name),
+                    Err(denied) => why_not = denied.to_string(),
+                },
+                None => why_not = "no address is kept yet".to_owned(),
+            }
+        }
+        match given_up.as_slice() {
+            [] => Err(why_not),
+            _ => Ok(format!("given up: {}; `naru failback` ends it", given_up.join(", "))),
+        }
+    }
+
+    pub(super) async fn failback(&self, name: Option<String>) -> Result<String, String> {
+        let names = self.instances(name)?;
+        for name in &names {
+            if let Some(ownership) = &self.ownership {
+                ownership
+                    .failback(name.clone())
+                    .await
+                    .map_err(|denied| denied.to_string())?;
+            }
+        }
+        Ok(format!("taken back: {}", names.join(", ")))
+    }
+
+    /// All of them, or this one.
+    fn instances(&self, name: Option<String>) -> Result<Vec<String>, String> {
+        let all: Vec<String> = self.world.sharing().map(str::to_owned).collect();
+        match name {
+            None if all.is_empty() => Err("no address is shared: the file has no [vrrp]".to_owned()),
+            None => Ok(all),
+            Some(name) if all.contains(&name) => Ok(vec![name]),
+            Some(name) => Err(format!("no [vrrp.{name}]; there are: {}", all.join(", "))),
+        }
+    }
+}
+
+/// As the instance needs it, which is not in the configuration.
+fn with_password(instance: &Vrrp) -> anyhow::Result<Settings> {
+    let mut settings = instance.settings.clone();
+    if let Some(path) = &instance.password_file {
+        let what = || format!("vrrp {:?}: password_file {}", settings.name, path.display());
+        let text = fs::read(path).with_context(what)?;
+        let password = Password::new(text.trim_ascii_end());
+        settings.format.password =
+            Some(password.with_context(|| format!("{}: no password of 1 to 8 characters", what()))?);
+    }
+    Ok(settings)
+}

@@ -1,0 +1,252 @@
+//! Puts addresses on interfaces and takes them off, marked as ours, and sees what is there; without tokio, for whoever
+//! must not wait for others.
+//!
+//! Decides nothing of who has which address, and touches none but those it is told. Tested in the lab.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use anyhow::{Context as _, Result, bail};
+use rtnetlink::MulticastGroup;
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
+};
+use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::Socket;
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+
+use super::picture;
+use crate::core::network::Link;
+use crate::core::vrrp::settings::Address;
+
+/// As `ip -d address` shows it, from Linux 5.18 on: whose address this is.
+const MARK: AddressProtocol = AddressProtocol::Other(112);
+
+/// So many steps are one call to the kernel: others get their turn in between.
+pub const STEPS_AT_ONCE: usize = 32;
+
+pub struct Addresses {
+    requests: Socket,
+    news: Socket,
+    sequence: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub link: Link,
+    /// Those with our mark, whoever of us left them.
+    pub marked: Vec<Address>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Put(Address),
+    Remove(Address),
+}
+
+/// As failures put it.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put(own) => write!(f, "put {own}"),
+            Self::Remove(own) => write!(f, "remove {own}"),
+        }
+    }
+}
+
+type Message = NetlinkMessage<RouteNetlinkMessage>;
+
+impl Addresses {
+    /// Of the network namespace of the calling thread.
+    pub fn open() -> Result<Self> {
+        let open = || -> io::Result<_> {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            Ok(socket)
+        };
+        let requests = open().context("open an rtnetlink socket")?;
+        let news = open().context("open an rtnetlink socket")?;
+        for group in [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ] {
+            let joined = news.add_membership(group as u32);
+            joined.context("subscribe to changes of addresses (rtnetlink)")?;
+        }
+        news.set_non_blocking(true).context("open an rtnetlink socket")?;
+        Ok(Self {
+            requests,
+            news,
+            sequence: 0,
+        })
+    }
+
+    /// Readable when something has changed.
+    pub fn news(&self) -> BorrowedFd<'_> {
+        // SAFETY: the socket owns it as long as `self` is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.news.as_raw_fd()) }
+    }
+
+    /// True: something may have changed since the last call. An overrun is news, too.
+    pub fn take_news(&self) -> bool {
+        let mut any = false;
+        loop {
+            match self.news.recv(&mut &mut [0; 8192][..], 0) {
+                Ok(_) => any = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return any,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => any = true,
+                Err(_) => return true,
+            }
+        }
+    }
+
+    /// All interfaces, by index.
+    pub fn look(&mut self) -> Result<BTreeMap<u32, Interface>> {
+        let mut interfaces = BTreeMap::new();
+        let links = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()));
+        for message in links.context("read links (rtnetlink)")? {
+            if let RouteNetlinkMessage::NewLink(message) = message {
+                let (ifindex, link) = picture::link(&message);
+                let marked = Vec::new();
+                interfaces.insert(ifindex, Interface { link, marked });
+            }
+        }
+        let addresses = self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()));
+        for message in addresses.context("read addresses (rtnetlink)")? {
+            let RouteNetlinkMessage::NewAddress(message) = message else {
+                continue;
+            };
+            let Some(interface) = interfaces.get_mut(&message.header.index) else {
+                continue;
+            };
+            let Some(own) = picture::address(&message) else {
+                continue;
+            };
+            if message.attributes.contains(&AddressAttribute::Protocol(MARK)) {
+                interface.marked.push(Address {
+                    address: own.address,
+                    length: own.length,
+                });
+            } else {
+                interface.link.addresses.push(own);
+            }
+        }
+        Ok(interfaces)
+    }
+
+    /// Takes all of these steps, in order; the failures. At most `STEPS_AT_ONCE`.
+    pub fn take(&mut self, ifindex: u32, steps: &[Step]) -> Result<Vec<(Step, io::Error)>> {
+        let first = self.sequence.wrapping_add(1);
+        let mut buffer = Vec::new();
+        for step in steps {
+            let (message, flags) = match step {
+                Step::Put(own) => (
+                    RouteNetlinkMessage::NewAddress(message(ifindex, *own)),
+                    NLM_F_CREATE | NLM_F_REPLACE,
+                ),
+                Step::Remove(own) => (RouteNetlinkMessage::DelAddress(message(ifindex, *own)), 0),
+            };
+            self.append(&mut buffer, message, flags | NLM_F_ACK);
+        }
+        self.requests.send(&buffer, 0).context("change addresses (rtnetlink)")?;
+        let mut failures = Vec::new();
+        let mut awaited = steps.len();
+        while awaited > 0 {
+            for answer in self.receive()? {
+                let number = answer.header.sequence_number.wrapping_sub(first) as usize;
+                let NetlinkPayload::Error(error) = answer.payload else {
+                    continue;
+                };
+                let Some(step) = steps.get(number) else { continue };
+                awaited -= 1;
+                if error.code.is_some() && !is_done_already(step, error.raw_code()) {
+                    failures.push((*step, error.to_io()));
+                }
+            }
+        }
+        Ok(failures)
+    }
+
+    fn append(&mut self, buffer: &mut Vec<u8>, payload: RouteNetlinkMessage, flags: u16) {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(payload));
+        message.finalize();
+        let start = buffer.len();
+        buffer.resize((start + message.buffer_len()).next_multiple_of(4), 0);
+        message.serialize(&mut buffer[start..]);
+    }
+
+    fn dump(&mut self, of: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
+        let mut buffer = Vec::new();
+        self.append(&mut buffer, of, NLM_F_DUMP);
+        self.requests.send(&buffer, 0)?;
+        let mut found = Vec::new();
+        loop {
+            for answer in self.receive()? {
+                if answer.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match answer.payload {
+                    NetlinkPayload::InnerMessage(message) => found.push(message),
+                    NetlinkPayload::Done(_) => return Ok(found),
+                    NetlinkPayload::Error(error) => bail!(error.to_io()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn receive(&self) -> Result<Vec<Message>> {
+        let (bytes, _) = self.requests.recv_from_full()?;
+        let mut rest = &bytes[..];
+        let mut messages = Vec::new();
+        while !rest.is_empty() {
+            let message = Message::deserialize(rest).context("understand an answer of the kernel (rtnetlink)")?;
+            let length = (message.header.length as usize).next_multiple_of(4).max(4);
+            rest = rest.get(length..).unwrap_or_default();
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+}
+
+/// Somebody took it off, or the interface is gone with it.
+fn is_done_already(step: &Step, code: i32) -> bool {
+    matches!(step, Step::Remove(_)) && matches!(-code, libc::EADDRNOTAVAIL | libc::ENODEV)
+}
+
+/// No probe for a double: it would take a second, and the address is ours by VRRP. One of its own prefix is never a
+/// source that the kernel chooses by itself.
+fn message(ifindex: u32, own: Address) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = ifindex;
+    message.header.prefix_len = own.length;
+    message.header.scope = AddressScope::Universe;
+    message.header.family = match own.address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let attributes = &mut message.attributes;
+    attributes.push(AddressAttribute::Local(own.address));
+    attributes.push(AddressAttribute::Address(own.address));
+    attributes.push(AddressAttribute::Protocol(MARK));
+    if own.address.is_ipv6() {
+        attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        let mut lifetime = CacheInfo::default();
+        lifetime.ifa_valid = u32::MAX;
+        lifetime.ifa_preferred = if own.length == 128 { 0 } else { u32::MAX };
+        attributes.push(AddressAttribute::CacheInfo(lifetime));
+    }
+    message
+}

@@ -1,0 +1,151 @@
+//! Carries commands out, each at once and in their order.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lb_common::lease::{ELSEWHERE, ENDED};
+use rustix::event::Timespec;
+use rustix::time::{ClockId, clock_getres, clock_gettime};
+use tracing::warn;
+
+use super::super::News;
+use super::{Keeper, now};
+use crate::core::dns::Family;
+use crate::core::vrrp::announcement::announcement;
+use crate::core::vrrp::command::{Command, Datagram, What};
+use crate::core::vrrp::settings::Address;
+use crate::io::netlink::addresses::{STEPS_AT_ONCE, Step};
+
+impl Keeper {
+    pub(super) fn carry_out(&mut self, command: Command) {
+        let Command { instance, key, what } = command;
+        let interface = key.interface.clone();
+        let lease = self.lease_ids.get(&instance).copied();
+        let ifindex = self.seats.get(&interface).map(|(ifindex, _)| *ifindex);
+        match what {
+            What::Send {
+                source,
+                datagrams,
+                lease: until,
+                ..
+            } => {
+                if !self.say(&interface, source, &datagrams) {
+                    self.vrrp.unsent(&instance, now());
+                } else if let (Some(id), Some(until)) = (lease, until) {
+                    self.leases.set(id, nanoseconds(until));
+                }
+            }
+            What::Lease(Some(until)) => {
+                if let Some(id) = lease {
+                    self.leases.set(id, nanoseconds(until));
+                }
+            }
+            What::Lease(None) => {
+                if let Some(id) = lease {
+                    self.leases.set(
+                        id,
+                        if self.stuck.contains(&instance) {
+                            ENDED
+                        } else {
+                            ELSEWHERE
+                        },
+                    );
+                }
+            }
+            What::Own(addresses) => match ifindex {
+                Some(ifindex) => {
+                    self.holdings.own(&key, &addresses);
+                    self.put(&instance, ifindex, &addresses);
+                }
+                None => self.vrrp.not_owned(&instance, format!("{interface} is missing"), now()),
+            },
+            What::Disown(addresses) => {
+                self.holdings.disown(&key, &addresses);
+                let Some(ifindex) = ifindex else { return };
+                self.announcer.forget(ifindex);
+                if self.remove(ifindex, &addresses) {
+                    self.stuck.remove(&instance);
+                } else {
+                    // The program is told before anything else goes on.
+                    lease.into_iter().for_each(|id| self.leases.set(id, ENDED));
+                    self.stuck.insert(instance);
+                }
+            }
+            What::Announce(addresses) => self.announce(&interface, &addresses),
+            What::Moved(transition) => drop(self.news.send(News::Moved(transition))),
+        }
+    }
+
+    /// To one at least.
+    fn say(&self, interface: &Arc<str>, source: IpAddr, datagrams: &[Datagram]) -> bool {
+        let Some(socket) = self.sockets.get(&(interface.clone(), Family::of(source))) else {
+            return false;
+        };
+        let said = |datagram: &&Datagram| socket.say(source, datagram.destination, &datagram.payload).is_ok();
+        datagrams.iter().filter(said).count() > 0
+    }
+
+    fn put(&mut self, instance: &Arc<str>, ifindex: u32, addresses: &[Address]) {
+        let steps: Vec<_> = addresses.iter().copied().map(Step::Put).collect();
+        if let Err(why) = self.take(ifindex, &steps) {
+            self.vrrp.not_owned(instance, why, now());
+        }
+    }
+
+    pub(super) fn remove(&mut self, ifindex: u32, addresses: &[Address]) -> bool {
+        let steps: Vec<_> = addresses.iter().copied().map(Step::Remove).collect();
+        match self.take(ifindex, &steps) {
+            Ok(()) => true,
+            Err(why) => {
+                warn!(
+                    why,
+                    "a shared address stays on its interface; nobody is answered there, and it is tried again"
+                );
+                false
+            }
+        }
+    }
+
+    fn take(&mut self, ifindex: u32, steps: &[Step]) -> Result<(), String> {
+        let mut failures = Vec::new();
+        for steps in steps.chunks(STEPS_AT_ONCE) {
+            match self.addresses.take(ifindex, steps) {
+                Ok(failed) => failures.extend(failed.iter().map(|(step, error)| format!("{step}: {error}"))),
+                Err(error) => failures.push(format!("{error:#}")),
+            }
+        }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(failures.join("; "))
+        }
+    }
+
+    fn announce(&mut self, interface: &str, addresses: &[Address]) {
+        let Some((ifindex, seat)) = self.seats.get(interface) else {
+            return;
+        };
+        let routes = addresses.iter().any(|own| own.address.is_ipv6()) && forwards(interface);
+        let frames = addresses
+            .iter()
+            .map(|own| announcement(seat.link.mac, own.address, routes));
+        self.announcer
+            .announce(*ifindex, &frames.collect::<Vec<_>>(), Instant::now());
+        self.announcer.send_due(Instant::now());
+    }
+}
+
+/// Of CLOCK_MONOTONIC, on the program's clock, which may be behind.
+fn nanoseconds(until: Instant) -> u64 {
+    let count = |time: Timespec| Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32);
+    let left = until.saturating_duration_since(Instant::now());
+    let behind = count(clock_getres(ClockId::MonotonicCoarse));
+    let until = (count(clock_gettime(ClockId::Monotonic)) + left).saturating_sub(behind);
+    u64::try_from(until.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn forwards(interface: &str) -> bool {
+    let told = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/forwarding"));
+    told.is_ok_and(|told| told.trim() == "1")
+}
