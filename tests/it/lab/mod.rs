@@ -21,6 +21,7 @@ mod mariadb;
 mod modes;
 mod narrow;
 mod operator;
+mod ownership;
 mod ports;
 mod postgres;
 mod reload;

@@ -3,6 +3,7 @@
 //! Each call is a connection of its own and is remembered: when it began, and who answered. From that it tells when
 //! the last call was lost after a fault, and when a server was first heard again, as clients see it.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,12 +25,16 @@ const PATIENCE: Duration = Duration::from_millis(900);
 /// So long without a lost call, and the fault is over.
 const QUIET: Duration = Duration::from_millis(700);
 
+/// So many calls are remembered: of some minutes.
+const REMEMBERED: usize = 100_000;
+
 pub struct Caller {
-    calls: Arc<Mutex<Vec<Call>>>,
+    calls: Arc<Mutex<VecDeque<Call>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
+#[derive(Clone)]
 struct Call {
     began: Instant,
     /// None: nobody, in time.
@@ -38,7 +43,7 @@ struct Call {
 
 impl Caller {
     pub fn start(namespace: &Namespace, target: SocketAddr) -> Result<Self> {
-        let calls = Arc::new(Mutex::new(Vec::new()));
+        let calls = Arc::new(Mutex::new(VecDeque::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let (told, stopped) = (Arc::clone(&calls), Arc::clone(&stop));
         let work = move || {
@@ -77,7 +82,24 @@ impl Caller {
         })
     }
 
-    fn calls(&self) -> MutexGuard<'_, Vec<Call>> {
+    /// What became of the calls of that time: how many each server answered, and the longest time in which all were lost.
+    pub fn since(&self, then: Instant) -> (BTreeMap<String, u64>, Duration) {
+        let mut calls: Vec<_> = self.calls().iter().filter(|call| call.began >= then).cloned().collect();
+        calls.sort_by_key(|call| call.began);
+        let (mut answered, mut longest, mut last) = (BTreeMap::new(), Duration::ZERO, None);
+        for Call { began, by } in calls {
+            match by {
+                Some(by) => {
+                    *answered.entry(by).or_default() += 1;
+                    last = None;
+                }
+                None => longest = longest.max(began - *last.get_or_insert(began) + EVERY),
+            }
+        }
+        (answered, longest)
+    }
+
+    fn calls(&self) -> MutexGuard<'_, VecDeque<Call>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -91,7 +113,7 @@ impl Drop for Caller {
     }
 }
 
-async fn call_on(target: SocketAddr, calls: &Arc<Mutex<Vec<Call>>>, stop: &AtomicBool) {
+async fn call_on(target: SocketAddr, calls: &Arc<Mutex<VecDeque<Call>>>, stop: &AtomicBool) {
     let mut turn = interval(EVERY);
     while !stop.load(Ordering::Relaxed) {
         turn.tick().await;
@@ -100,10 +122,11 @@ async fn call_on(target: SocketAddr, calls: &Arc<Mutex<Vec<Call>>>, stop: &Atomi
             let began = Instant::now();
             let answer = timeout(PATIENCE, who(target)).await;
             let by = answer.ok().and_then(Result::ok);
-            calls
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(Call { began, by });
+            let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+            calls.push_back(Call { began, by });
+            if calls.len() > REMEMBERED {
+                calls.pop_front();
+            }
         });
     }
 }

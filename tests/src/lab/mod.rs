@@ -3,6 +3,8 @@
 //! Never touches the network it is started from; everything made here goes when its owner is dropped, and `case`
 //! fails when something stays. How to write a case: docs/testing.md. Tested by tests/it/lab.
 
+mod advert_watch;
+mod arp_watch;
 mod asker;
 mod bulk;
 mod caller;
@@ -15,6 +17,7 @@ mod mariadb;
 mod namespace;
 mod naru;
 mod nginx;
+mod packet_socket;
 mod pair;
 mod poll;
 mod postgres;
@@ -24,6 +27,7 @@ mod residue;
 mod session;
 mod topology;
 mod transfers;
+mod twins;
 mod udp;
 mod xdp;
 
@@ -39,6 +43,8 @@ use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 
+pub use advert_watch::AdvertWatch;
+pub use arp_watch::ArpWatch;
 pub use asker::Asker;
 pub use bulk::{Bulk, BulkServer, Transfer};
 pub use caller::Caller;
@@ -58,6 +64,7 @@ pub use repeater::Repeater;
 pub use session::{Session, Speech, WRITER};
 pub use topology::{BACKEND_PORT, FAR, FAR6, Topology, VIP, VIP6, backend_address, backend_address6};
 pub use transfers::{Outcome, Transfers};
+pub use twins::Twins;
 pub use udp::{UdpEcho, UdpFlow, udp_exchange};
 pub use xdp::PassProgram;
 

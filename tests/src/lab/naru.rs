@@ -215,6 +215,15 @@ impl<'lab> Naru<'lab> {
     }
 
     /// Ends the daemon as a crash does.
+    /// It hangs, in the midst of whatever it did.
+    pub fn pause(&self) -> Result<()> {
+        self.daemon.as_ref().context("naru runs")?.signal(Signal::STOP)
+    }
+
+    pub fn resume(&self) -> Result<()> {
+        self.daemon.as_ref().context("naru runs")?.signal(Signal::CONT)
+    }
+
     pub fn kill9(&mut self) -> Result<()> {
         let daemon = self.daemon.take().context("naru does not run")?;
         daemon.signal(Signal::KILL)?;

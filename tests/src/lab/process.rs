@@ -99,6 +99,17 @@ impl Process {
         kill_process(self.pid, signal).with_context(|| format!("signal process {}", self.id()))
     }
 
+    /// With all its children.
+    pub fn kill_all(&mut self) -> Result<()> {
+        kill_process_group(self.pid, Signal::KILL).with_context(|| format!("kill process group {}", self.id()))?;
+        self.child.wait().context("wait for its end").map(|_| ())
+    }
+
+    /// With all its children.
+    pub fn pause_all(&self) -> Result<()> {
+        kill_process_group(self.pid, Signal::STOP).with_context(|| format!("stop process group {}", self.id()))
+    }
+
     /// None while it runs.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().context("ask for the exit status")

@@ -1,0 +1,321 @@
+//! Two nodes that share an address: whatever happens to one, clients find the other, and never both.
+
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use lb_tests::lab::*;
+
+use super::*;
+
+const EVENTUALLY: Duration = Duration::from_secs(10);
+/// Of the watcher.
+const WATCHER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 3);
+/// At adverts every 30 ms; the goals are half of it, and a busy machine is slow.
+const CRASH: Duration = Duration::from_millis(400);
+const GRACE: Duration = Duration::from_millis(150);
+
+struct Pair<'lab> {
+    a: Naru<'lab>,
+    b: Naru<'lab>,
+    caller: Caller,
+    watch: ArpWatch,
+    _servers: Vec<Nginx>,
+}
+
+fn config(net: &Twins, name: &str, priority: u8) -> String {
+    format!(
+        "[node]\nname = \"{name}\"\nmax_flows = 4096\n\n[vrrp.main]\ninterface = \"eth0\"\nid = 51\npriority = {priority}\n\
+         interval = \"30ms\"\naddresses = [\"{VIP}/24\"]\n\n{}",
+        net.service()
+    )
+}
+
+impl<'lab> Pair<'lab> {
+    /// `a` is master, clients call, and who has the address is watched.
+    fn start(lab: &Lab, net: &'lab Twins) -> Result<Self> {
+        let servers = net.serve(lab)?;
+        let a = Naru::run(lab, &net.a, &config(net, "a", 150))?;
+        let b = Naru::run(lab, &net.b, &config(net, "b", 100))?;
+        until(EVENTUALLY, || has_role(&a, "master"))?;
+        until(EVENTUALLY, || has_role(&b, "backup"))?;
+        let caller = Caller::start(&net.client, LISTEN)?;
+        let watch = ArpWatch::start(&net.watcher, WATCHER, VIP)?;
+        let started = Instant::now();
+        caller.heard("b1", started, EVENTUALLY)?;
+        until_true(EVENTUALLY, "nobody answers by ARP", || Ok(!watch.owners().is_empty()))?;
+        Ok(Self {
+            a,
+            b,
+            caller,
+            watch,
+            _servers: servers,
+        })
+    }
+
+    /// Clients were kept waiting no longer than this, and `b` has the address, alone.
+    fn moved(&self, net: &Twins, fault: Instant, within: Duration) -> Result<()> {
+        let lost = self.caller.lost_for(fault, EVENTUALLY)?;
+        note(&format!("calls were lost for {lost:?}"));
+        ensure!(lost <= within, "calls were lost for {lost:?}");
+        until(EVENTUALLY, || has_role(&self.b, "master"))?;
+        self.owned_by(&[&net.a, &net.b])
+    }
+
+    /// One after the other, and nobody again after another was.
+    fn owned_by(&self, nodes: &[&Namespace]) -> Result<()> {
+        let macs = nodes.iter().map(|node| Twins::mac(node)).collect::<Result<Vec<_>>>()?;
+        let owners = self.watch.owners();
+        ensure!(
+            owners == macs,
+            "by ARP the address was at {owners:02x?}, expected {macs:02x?}"
+        );
+        Ok(())
+    }
+}
+
+fn has_role(naru: &Naru, role: &str) -> Result<()> {
+    let status = naru.status()?;
+    let found = named(&status["vrrp"], "main")?;
+    ensure!(found["role"] == role, "{found}");
+    Ok(())
+}
+
+fn addresses(node: &Namespace) -> Result<String> {
+    node.stdout("ip", &["-br", "address", "show", "eth0"])
+}
+
+fn paired(act: impl Fn(&Lab, &Twins, &mut Pair) -> Result<()> + std::panic::RefUnwindSafe) {
+    case(|lab| {
+        let net = Twins::new(lab, 2)?;
+        let mut pair = Pair::start(lab, &net)?;
+        act(lab, &net, &mut pair)
+    });
+}
+
+#[test]
+fn a_killed_daemon_is_fenced_and_the_other_node_takes_over() {
+    paired(|_, net, pair| {
+        let fault = Instant::now();
+        pair.a.kill9()?;
+        pair.moved(net, fault, CRASH)?;
+        // Nobody took it off.
+        ensure!(addresses(&net.a)?.contains("198.18.0.100"));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_stopped_daemon_is_fenced_and_yields_when_it_goes_on() {
+    paired(|_, net, pair| {
+        let fault = Instant::now();
+        pair.a.pause()?;
+        pair.moved(net, fault, CRASH)?;
+        pair.a.resume()?;
+        // It is late, gives up, and preempts as it did at its start.
+        until(EVENTUALLY, || has_role(&pair.a, "master"))?;
+        until(EVENTUALLY, || has_role(&pair.b, "backup"))?;
+        until(EVENTUALLY, || pair.owned_by(&[&net.a, &net.b, &net.a]))
+    });
+}
+
+#[test]
+fn a_node_that_is_cut_off_is_replaced_and_comes_back() {
+    paired(|_, net, pair| {
+        let fault = Instant::now();
+        net.cut_off(&net.a)?;
+        pair.moved(net, fault, CRASH)?;
+        net.join(&net.a)?;
+        until(EVENTUALLY, || has_role(&pair.a, "master"))?;
+        until(EVENTUALLY, || has_role(&pair.b, "backup"))
+    });
+}
+
+#[test]
+fn a_pulled_cable_moves_the_address() {
+    paired(|_, net, pair| {
+        let fault = Instant::now();
+        net.plug_in(&net.a, false)?;
+        pair.moved(net, fault, CRASH)?;
+        until(EVENTUALLY, || has_role(&pair.a, "fault"))?;
+        net.plug_in(&net.a, true)?;
+        until(EVENTUALLY, || has_role(&pair.a, "master"))
+    });
+}
+
+#[test]
+fn a_daemon_that_is_told_to_stop_hands_over_first() {
+    paired(|_, net, pair| {
+        let fault = Instant::now();
+        pair.a.stop()?;
+        pair.moved(net, fault, GRACE)?;
+        ensure!(
+            !addresses(&net.a)?.contains("198.18.0.100"),
+            "it left its address behind"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn an_operator_moves_the_address_and_takes_it_back() {
+    paired(|_, net, pair| {
+        let fault = Instant::now();
+        pair.a.tell(&["failover"])?;
+        pair.moved(net, fault, GRACE)?;
+        has_role(&pair.a, "backup")?;
+        let fault = Instant::now();
+        pair.a.tell(&["failback"])?;
+        let lost = pair.caller.lost_for(fault, EVENTUALLY)?;
+        note(&format!("calls were lost for {lost:?} on the way back"));
+        ensure!(lost <= GRACE, "{lost:?}");
+        until(EVENTUALLY, || has_role(&pair.a, "master"))?;
+        pair.owned_by(&[&net.a, &net.b, &net.a])
+    });
+}
+
+#[test]
+fn an_address_that_somebody_takes_off_is_put_back() {
+    paired(|_, net, pair| {
+        for _ in 0..10 {
+            let fault = Instant::now();
+            net.a.ip("addr del 198.18.0.100/24 dev eth0")?;
+            let lost = pair.caller.lost_for(fault, EVENTUALLY)?;
+            ensure!(lost <= GRACE, "{lost:?}");
+            ensure!(addresses(&net.a)?.contains("198.18.0.100"));
+        }
+        has_role(&pair.a, "master")?;
+        pair.owned_by(&[&net.a])
+    });
+}
+
+#[test]
+fn what_a_killed_daemon_left_behind_is_cleared_at_its_next_start() {
+    paired(|_, net, pair| {
+        pair.a.kill9()?;
+        until(EVENTUALLY, || has_role(&pair.b, "master"))?;
+        pair.a.save(&config(net, "a", 50))?;
+        pair.a.start()?;
+        until(EVENTUALLY, || has_role(&pair.a, "backup"))?;
+        ensure!(!addresses(&net.a)?.contains("198.18.0.100"));
+        has_role(&pair.b, "master")?;
+        pair.owned_by(&[&net.a, &net.b])
+    });
+}
+
+#[test]
+fn addresses_of_ipv6_move_as_well() {
+    case(|lab| {
+        let net = Twins::new(lab, 1)?;
+        let _servers = net.serve(lab)?;
+        let config = |name: &str, priority: u8| {
+            format!(
+                "[node]\nname = \"{name}\"\nmax_flows = 4096\n\n[vrrp.main]\ninterface = \"eth0\"\nid = 51\n\
+                 priority = {priority}\ninterval = \"30ms\"\naddresses = [\"fe80::100/64\", \"{VIP6}/64\"]\n\n\
+                 [service.web]\nlisten = \"[{VIP6}]:80\"\nbackends = [\"{}\"]\n",
+                Twins::backend6(0)
+            )
+        };
+        let mut a = Naru::run(lab, &net.a, &config("a", 150))?;
+        let b = Naru::run(lab, &net.b, &config("b", 100))?;
+        until(EVENTUALLY, || has_role(&a, "master"))?;
+        until(EVENTUALLY, || has_role(&b, "backup"))?;
+        let caller = Caller::start(&net.client, LISTEN6)?;
+        caller.heard("b1", Instant::now(), EVENTUALLY)?;
+
+        let fault = Instant::now();
+        a.kill9()?;
+        let lost = caller.lost_for(fault, EVENTUALLY)?;
+        note(&format!("calls were lost for {lost:?}"));
+        ensure!(lost <= CRASH, "{lost:?}");
+        has_role(&b, "master")?;
+        a.start()?;
+        until(EVENTUALLY, || has_role(&a, "master"))?;
+        let fault = Instant::now();
+        a.stop()?;
+        let lost = caller.lost_for(fault, EVENTUALLY)?;
+        note(&format!("calls were lost for {lost:?} at the end of a"));
+        ensure!(lost <= GRACE, "{lost:?}");
+        Ok(())
+    });
+}
+
+/// As many as an advert holds, at the shortest interval: nobody is late because addresses are put and announced.
+#[test]
+fn adverts_go_on_while_255_addresses_are_announced() {
+    case(|lab| {
+        let net = Twins::new(lab, 1)?;
+        let _servers = net.serve(lab)?;
+        let addresses: Vec<String> = (1..=255).map(|last| format!("\"198.18.1.{last}\"")).collect();
+        let config = |name: &str, priority: u8| {
+            format!(
+                "[node]\nname = \"{name}\"\nmax_flows = 4096\n\n[vrrp.main]\ninterface = \"eth0\"\nid = 51\n\
+                 priority = {priority}\ninterval = \"10ms\"\naddresses = [{}]\n\n{}",
+                addresses.join(", "),
+                net.service().replace("198.18.0.100", "198.18.1.100")
+            )
+        };
+        let adverts = AdvertWatch::start(&net.watcher)?;
+        let mut a = Naru::run(lab, &net.a, &config("a", 150))?;
+        let b = Naru::run(lab, &net.b, &config("b", 100))?;
+        until(EVENTUALLY, || has_role(&a, "master"))?;
+        until(EVENTUALLY, || has_role(&b, "backup"))?;
+        let begun = Instant::now();
+        a.stop()?;
+        until(EVENTUALLY, || has_role(&b, "master"))?;
+        a.start()?;
+        until(EVENTUALLY, || has_role(&a, "master"))?;
+        until(EVENTUALLY, || has_role(&b, "backup"))?;
+        let count = |node: &Namespace| -> Result<usize> {
+            let shown = node.stdout("ip", &["-4", "-o", "address", "show", "eth0"])?;
+            Ok(shown.lines().filter(|line| line.contains(" 198.18.1.")).count())
+        };
+        ensure!((count(&net.a)?, count(&net.b)?) == (255, 0));
+
+        let gaps = adverts.longest_gap(begun);
+        note(&format!("longest time between two adverts: {gaps:?}"));
+        for naru in [&a, &b] {
+            let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
+            let instance = &told["instances"][0];
+            ensure!(instance["late"] == 0 && instance["claims_in_vain"] == 0, "{told}");
+        }
+        Ok(())
+    });
+}
+
+/// Node `b` hears nobody, and is heard.
+#[test]
+fn a_node_that_is_deaf_is_no_second_master() {
+    paired(|_, net, pair| {
+        net.b.cut_off()?;
+        until(EVENTUALLY, || has_role(&pair.b, "master"))?;
+        until(EVENTUALLY, || has_role(&pair.a, "backup"))?;
+        net.b.join()?;
+        // It is let be for ten seconds.
+        until(EVENTUALLY * 2, || has_role(&pair.a, "master"))?;
+        until(EVENTUALLY, || has_role(&pair.b, "backup"))
+    });
+}
+
+#[test]
+fn lost_adverts_move_nothing_back_and_forth() {
+    paired(|_, net, pair| {
+        let changes = |naru: &Naru| -> Result<usize> {
+            let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
+            Ok(told["transitions"].as_array().context("a list of transitions")?.len())
+        };
+        let before = changes(&pair.a)? + changes(&pair.b)?;
+        net.nodes().into_iter().try_for_each(|node| node.lose(5))?;
+        let begun = Instant::now();
+        while begun.elapsed() < sized(Duration::from_secs(10), Duration::from_secs(300)) {
+            pair.a.still_runs()?;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        net.nodes().into_iter().try_for_each(|node| node.lose(0))?;
+        until(EVENTUALLY, || has_role(&pair.a, "master"))?;
+        until(EVENTUALLY, || has_role(&pair.b, "backup"))?;
+        let moved = changes(&pair.a)? + changes(&pair.b)? - before;
+        note(&format!("{moved} changes of role"));
+        ensure!(moved <= sized(4, 40), "{moved} changes of role");
+        Ok(())
+    });
+}

@@ -1,0 +1,136 @@
+//! Two nodes that share an address, on one switch with their clients and backends.
+//!
+//! ```text
+//!  client .2   watcher .3   lb-a .11   lb-b .12   b1 .21   b2 .22     each by its eth0, 198.18.0.0/24 and 2001:db8::/64
+//!     └───────────┴───────────┴───────┴───────┴────────┘
+//!                      [switch, a bridge]                       the ports are named as the hosts
+//! ```
+//! The shared address is `VIP`. Every end but the nodes' has a program, as in `Topology`.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::topology::cable;
+use super::{BACKEND_PORT, Lab, Namespace, Nginx, PassProgram, VIP};
+
+pub struct Twins {
+    // Dropped first: a program is detached while its interface is still there.
+    _pass: PassProgram,
+    pub client: Namespace,
+    pub watcher: Namespace,
+    pub a: Namespace,
+    pub b: Namespace,
+    pub backends: Vec<Namespace>,
+    switch: Namespace,
+}
+
+const FIRST_BACKEND: u8 = 21;
+
+impl Twins {
+    /// Backends `b1`, `b2` …
+    pub fn new(lab: &Lab, backends: usize) -> Result<Self> {
+        let names: Vec<_> = (1..=backends).map(|number| format!("b{number}")).collect();
+        Self::with_backends(lab, &names.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    pub fn with_backends(lab: &Lab, names: &[&str]) -> Result<Self> {
+        let mut pass = PassProgram::load()?;
+        let switch = lab.namespace("switch")?;
+        switch.ip("link add bridge type bridge\nlink set bridge up")?;
+        let mut plugged = |role: &str, last: u8, is_node: bool| -> Result<Namespace> {
+            let host = lab.namespace(role)?;
+            host.speak_ipv6()?;
+            cable(&host, "eth0", &switch, role)?;
+            switch.ip(&format!("link set {role} master bridge"))?;
+            host.ip(&format!(
+                "addr add 198.18.0.{last}/24 dev eth0\naddr add 2001:db8::{last}/64 dev eth0"
+            ))?;
+            host.no_offload("eth0")?;
+            pass.attach(&switch, role)?;
+            if !is_node {
+                pass.attach(&host, "eth0")?;
+            }
+            Ok(host)
+        };
+        let client = plugged("client", 2, false)?;
+        let watcher = plugged("watcher", 3, false)?;
+        let a = plugged("lb-a", 11, true)?;
+        let b = plugged("lb-b", 12, true)?;
+        let hosts = names.iter().enumerate();
+        let backends = hosts.map(|(index, name)| plugged(name, last(index), false));
+        let backends = backends.collect::<Result<_>>()?;
+        Ok(Self {
+            _pass: pass,
+            client,
+            watcher,
+            a,
+            b,
+            backends,
+            switch,
+        })
+    }
+
+    pub fn nodes(&self) -> [&Namespace; 2] {
+        [&self.a, &self.b]
+    }
+
+    /// One nginx on each backend.
+    pub fn serve(&self, lab: &Lab) -> Result<Vec<Nginx>> {
+        let backends = self.backends.iter().enumerate();
+        let both = |index| [Self::backend(index), Self::backend6(index)];
+        let servers = backends.map(|(index, host)| Nginx::start(lab, host, &both(index)));
+        servers.collect()
+    }
+
+    /// Where the backends of `service` are.
+    pub fn backend(index: usize) -> SocketAddr {
+        SocketAddr::from(([198, 18, 0, last(index)], BACKEND_PORT))
+    }
+
+    pub fn backend6(index: usize) -> SocketAddr {
+        // 21 reads as 21, not as 15.
+        let last = u16::from_str_radix(&last(index).to_string(), 16).expect("decimal digits are hexadecimal ones");
+        SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], BACKEND_PORT))
+    }
+
+    /// `[service.web]` at port 80 of the shared address.
+    pub fn service(&self) -> String {
+        let backends = (0..self.backends.len()).map(|index| format!("\"{}\"", Self::backend(index)));
+        let backends: Vec<_> = backends.collect();
+        format!(
+            "[service.web]\nlisten = \"{VIP}:80\"\nbackends = [{}]\n",
+            backends.join(", ")
+        )
+    }
+
+    /// Nothing gets to the host or comes from it, and it does not know.
+    pub fn cut_off(&self, host: &Namespace) -> Result<()> {
+        self.switch.ip(&format!("link set {} nomaster", host.role()))
+    }
+
+    pub fn join(&self, host: &Namespace) -> Result<()> {
+        self.switch.ip(&format!("link set {} master bridge", host.role()))
+    }
+
+    /// Pulls the cable of a host, or plugs it in again.
+    pub fn plug_in(&self, host: &Namespace, plugged: bool) -> Result<()> {
+        let state = if plugged { "up" } else { "down" };
+        self.switch.ip(&format!("link set {} {state}", host.role()))
+    }
+
+    /// The hardware address of a host.
+    pub fn mac(host: &Namespace) -> Result<[u8; 6]> {
+        let shown: Value = serde_json::from_str(&host.stdout("ip", &["-j", "link", "show", "eth0"])?)?;
+        let words = shown[0]["address"].as_str().context("find the MAC")?.split(':');
+        let mac: Vec<u8> = words
+            .map(|word| u8::from_str_radix(word, 16))
+            .collect::<Result<_, _>>()?;
+        mac.as_slice().try_into().context("read the MAC")
+    }
+}
+
+fn last(index: usize) -> u8 {
+    FIRST_BACKEND + u8::try_from(index).expect("a lab has few backends")
+}
