@@ -35,6 +35,7 @@ pub const BENCH: &[Program] = &[
     program("nft", "nftables"),
     program("nginx", "nginx"),
     program("haproxy", "haproxy"),
+    program("keepalived", "keepalived"),
     program("wrk", "wrk"),
     program("/usr/lib/postgresql/15/bin/initdb", "postgresql-15"),
     program("mariadbd", "mariadb-server"),

@@ -13,6 +13,7 @@ mod http;
 mod machine;
 mod opening;
 mod rig;
+mod takeover;
 mod traffic;
 mod udp;
 mod wrk;
@@ -36,6 +37,8 @@ pub enum Bench {
     Detect,
     /// How long until writes reach a database that has become the primary.
     Failover,
+    /// How long clients are without a shared address when a node of a pair fails or yields.
+    Takeover,
     /// What ten thousand checks a second cost.
     Checks,
 }
@@ -64,6 +67,7 @@ pub fn run(only: Option<Bench>, options: &Options) -> Result<()> {
             Bench::Http => http::run(&lab, options),
             Bench::Detect => detect::run(&lab, options),
             Bench::Failover => failover::run(options),
+            Bench::Takeover => takeover::run(options),
             Bench::Checks => checks::run(&lab, options),
         };
         outcome.inspect_err(|_| lab.show_logs())?;
