@@ -1,10 +1,12 @@
-//! Follows the names of backends: which of them are asked about when, and which addresses each has.
+//! Follows the names of backends: which of them are asked about when, and where each leads.
 //!
-//! `now` and answers go in; questions, memberships and the next deadline come out. `name` is one of them. Never asks
-//! anybody: that is for `io::dns`. Tested in `tests.rs` beside it, and by the scenarios `dns_*`.
+//! `now` and answers go in; questions, memberships and the next deadline come out. `name` is one of them: one with
+//! addresses, or one with SRV records, whose targets are then names to follow too. Never asks anybody: that is for
+//! `io::dns`. Tested in `tests.rs` beside it, and by the scenarios `dns_*`.
 
 pub mod document;
 mod name;
+mod record;
 mod replies;
 #[cfg(test)]
 mod tests;
@@ -14,7 +16,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
+pub use self::name::MAX_RECORDS;
 use self::name::Name;
+pub use self::record::{Rank, Record, Target};
 pub use self::replies::{Reply, agree};
 use super::config::Dns;
 use super::world::Moment;
@@ -24,7 +28,9 @@ use super::world::Moment;
 pub struct Question {
     /// In lower case, without a dot at its end.
     pub host: String,
+    /// Of the addresses that are wanted in the end.
     pub family: Family,
+    pub wanted: Wanted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,11 +39,18 @@ pub enum Family {
     Ipv6,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Wanted {
+    Addresses,
+    /// SRV records.
+    Targets,
+}
+
 /// What became of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Found(Found),
-    /// There is no such name, or it has no address of this family; for so long.
+    /// There is no such name, or it has no such record; for so long.
     Nothing(Nothing, Duration),
     /// Nothing was found out, and why.
     Failed(String),
@@ -46,7 +59,7 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The order means nothing.
-    pub addresses: Vec<IpAddr>,
+    pub records: Vec<(Record, Rank)>,
     /// The shortest life of all records that led there.
     pub ttl: Duration,
     pub server: SocketAddr,
@@ -56,6 +69,9 @@ pub struct Found {
 pub enum Nothing {
     NoName,
     NoAddress,
+    NoTarget,
+    /// Its SRV record says so.
+    NotOffered,
 }
 
 /// Something that people are told.
@@ -68,7 +84,7 @@ pub struct News {
 /// What an answer or time has changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Some name has other addresses.
+    /// Some name leads elsewhere.
     pub members: bool,
     pub news: Vec<News>,
 }
@@ -76,20 +92,20 @@ pub struct Change {
 /// How a name stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Why it has no address, or keeps those it had, or has more than are used. None: all is well.
+    /// Why it leads nowhere, or keeps what it had, or has more than is used. None: all is well.
     pub trouble: Option<String>,
     /// When trouble began or ended.
     pub since: SystemTime,
     /// When it is asked about next; None: just now.
     pub next: Option<Instant>,
-    /// The last answer with addresses.
+    /// The last answer with records.
     pub last: Option<Last>,
-    /// In the last answer, and backends.
-    pub addresses: Vec<IpAddr>,
-    /// Backends though they are not in the last answer.
-    pub missing: Vec<IpAddr>,
+    /// In the last answer, and followed.
+    pub records: Vec<(Record, Rank)>,
+    /// Followed though they are not in the last answer.
+    pub missing: Vec<Record>,
     /// Those that were in the answers before, until a change, and when that was.
-    pub before: Option<(Vec<IpAddr>, SystemTime)>,
+    pub before: Option<(Vec<Record>, SystemTime)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,14 +118,21 @@ pub struct Last {
 #[derive(Debug, Default)]
 pub struct Names {
     names: BTreeMap<Question, Name>,
+    /// Those that backends have; all others are their targets.
+    asked_for: BTreeSet<Question>,
 }
 
 impl Question {
-    pub fn new(host: &str, family: Family) -> Self {
+    pub fn new(host: &str, family: Family, wanted: Wanted) -> Self {
         Self {
             host: host.trim_end_matches('.').to_ascii_lowercase(),
             family,
+            wanted,
         }
+    }
+
+    fn about(&self, target: &Target) -> Self {
+        Self::new(&target.host, self.family, Wanted::Addresses)
     }
 }
 
@@ -127,6 +150,8 @@ impl fmt::Display for Nothing {
         f.write_str(match self {
             Self::NoName => "there is no such name",
             Self::NoAddress => "has no address of the service's family",
+            Self::NoTarget => "has no SRV record",
+            Self::NotOffered => "its SRV record says that there is no such service",
         })
     }
 }
@@ -134,8 +159,15 @@ impl fmt::Display for Nothing {
 impl Names {
     /// Whom to follow from now on. What is known of those that stay is kept.
     pub fn follow(&mut self, questions: BTreeSet<Question>, now: Moment) {
-        self.names.retain(|question, _| questions.contains(question));
-        for question in questions {
+        self.asked_for = questions;
+        self.follow_targets(now);
+    }
+
+    fn follow_targets(&mut self, now: Moment) {
+        let mut all = self.asked_for.clone();
+        all.extend(self.asked_for.iter().flat_map(|question| self.targets(question)));
+        self.names.retain(|question, _| all.contains(question));
+        for question in all {
             let seed = &question;
             self.names
                 .entry(question.clone())
@@ -153,29 +185,47 @@ impl Names {
     }
 
     pub fn answered(&mut self, question: &Question, answer: Answer, dns: &Dns, now: Moment) -> Change {
-        match self.names.get_mut(question) {
-            Some(name) => name.answered(answer, dns, now).of(question),
-            // Nobody wants to know any more.
-            None => Change::default(),
+        // Else nobody wants to know any more.
+        let Some(name) = self.names.get_mut(question) else {
+            return Change::default();
+        };
+        let change = name.answered(answer, dns, now).of(question);
+        if change.members && question.wanted == Wanted::Targets {
+            self.follow_targets(now);
+        }
+        change
+    }
+
+    /// A backend of the name, at this address, may be in trouble.
+    pub fn doubt(&mut self, question: &Question, address: IpAddr, now: Instant) {
+        let led_there: Vec<Question> = self
+            .targets(question)
+            .filter(|target| self.addresses(target).any(|one| one == address))
+            .collect();
+        for question in led_there.iter().chain([question]) {
+            if let Some(name) = self.names.get_mut(question) {
+                name.doubt(now);
+            }
         }
     }
 
-    /// A backend of the name may be in trouble.
-    pub fn doubt(&mut self, question: &Question, now: Instant) {
-        if let Some(name) = self.names.get_mut(question) {
-            name.doubt(now);
-        }
-    }
-
-    /// Those leave whose time is over, and those whose successors need them no more: `is_ready` tells of an address whether
-    /// it has been judged and serves.
-    pub fn let_go(&mut self, is_ready: impl Fn(&Question, IpAddr) -> bool, now: Instant) -> Change {
+    /// Records leave whose time is over, and those whose successors need them no more: `is_ready` tells whether what a
+    /// record leads to has been judged and serves.
+    pub fn let_go(&mut self, is_ready: impl Fn(&Self, &Question, &Record) -> bool, now: Moment) -> Change {
+        let moving = self.names.iter().filter(|(_, name)| name.is_moving());
+        let ready: BTreeSet<Question> = moving
+            .filter(|(question, name)| name.named().all(|(record, _)| is_ready(self, question, record)))
+            .map(|(question, _)| question.clone())
+            .collect();
         let mut all = Change::default();
         for (question, name) in &mut self.names {
-            let change = name.let_go(|address| is_ready(question, address), now);
+            let change = name.let_go(ready.contains(question), now.monotonic);
             let Change { members, news } = change.of(question);
             all.members |= members;
             all.news.extend(news);
+        }
+        if all.members {
+            self.follow_targets(now);
         }
         all
     }
@@ -184,9 +234,60 @@ impl Names {
         self.names.values().filter_map(Name::next_deadline).min()
     }
 
-    /// The addresses that are backends now.
+    /// Where the name leads now: to its addresses with this port, or by SRV records, to those of its targets.
+    pub fn endpoints(&self, question: &Question, port: Option<u16>) -> Vec<(SocketAddr, Rank)> {
+        let mut found: BTreeMap<SocketAddr, Rank> = BTreeMap::new();
+        let mut lead = |address, port, rank: Rank| {
+            let known = found.entry(SocketAddr::new(address, port)).or_insert(rank);
+            *known = known.better(rank);
+        };
+        for (record, rank) in self.records(question) {
+            match (record, port) {
+                (Record::Address(address), Some(port)) => lead(*address, port, rank),
+                (Record::Address(_), None) => {}
+                (Record::Target(target), _) => {
+                    let question = question.about(target);
+                    self.addresses(&question)
+                        .for_each(|address| lead(address, target.port, rank));
+                }
+            }
+        }
+        let mut found: Vec<(SocketAddr, Rank)> = found.into_iter().collect();
+        found.sort_by_key(|(_, rank)| rank.priority);
+        found.truncate(MAX_RECORDS);
+        found
+    }
+
+    /// The addresses that a name has itself.
     pub fn addresses(&self, question: &Question) -> impl Iterator<Item = IpAddr> {
-        self.names.get(question).into_iter().flat_map(Name::addresses)
+        self.records(question).filter_map(|(record, _)| record.address())
+    }
+
+    /// Of all names.
+    pub fn all_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let records = self.names.values().flat_map(Name::records);
+        records.filter_map(|(record, _)| record.address())
+    }
+
+    /// The addresses that a record leads to.
+    pub fn addresses_behind(&self, question: &Question, record: &Record) -> Vec<IpAddr> {
+        match record {
+            Record::Address(address) => vec![*address],
+            Record::Target(target) => self.addresses(&question.about(target)).collect(),
+        }
+    }
+
+    pub fn leads_anywhere(&self, question: &Question) -> bool {
+        let mut records = self.records(question);
+        records.any(|(record, _)| !self.addresses_behind(question, record).is_empty())
+    }
+
+    /// Those that backends have, and that this one is asked for.
+    pub fn behind(&self, question: &Question) -> Vec<&Question> {
+        let asked_for = self.asked_for.iter();
+        asked_for
+            .filter(|asked_for| *asked_for == question || self.targets(asked_for).any(|target| target == *question))
+            .collect()
     }
 
     /// Whether a first answer is still out.
@@ -199,8 +300,30 @@ impl Names {
         self.names.get(question).map(Name::standing)
     }
 
+    /// Why the name leads to nobody, and since when: what is wrong with itself, or else with the first of its targets.
+    pub fn trouble(&self, question: &Question) -> Option<(String, SystemTime)> {
+        let own = self.standing(question)?;
+        let of_target = |target: Question| {
+            let standing = self.standing(&target)?;
+            Some((format!("{}: {}", target.host, standing.trouble?), standing.since))
+        };
+        match own.trouble {
+            Some(trouble) => Some((trouble, own.since)),
+            None => self.targets(question).find_map(of_target),
+        }
+    }
+
     /// How every name stands.
     pub fn iter(&self) -> impl Iterator<Item = (&Question, Standing)> {
         self.names.iter().map(|(question, name)| (question, name.standing()))
+    }
+
+    fn records(&self, question: &Question) -> impl Iterator<Item = (&Record, Rank)> {
+        self.names.get(question).into_iter().flat_map(Name::records)
+    }
+
+    fn targets(&self, question: &Question) -> impl Iterator<Item = Question> {
+        let targets = self.records(question).filter_map(|(record, _)| record.target());
+        targets.map(|target| question.about(target))
     }
 }

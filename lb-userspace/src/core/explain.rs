@@ -24,9 +24,9 @@ use super::world::World;
 pub struct Explanation {
     pub service: String,
     pub backend: String,
-    /// `host:port` where it has a name.
+    /// `host:port`, or the name of its SRV records, where it has one.
     pub host: Option<String>,
-    /// Of one that is unresolved, its `host:port`.
+    /// Of one that is unresolved, the same.
     pub address: String,
     pub state: State,
     pub reason: String,
@@ -126,10 +126,11 @@ fn of_address(
 
 /// Nobody knows an address of its name.
 fn unresolved(world: &World, name: &Name, file: &Backend) -> Option<Explanation> {
-    let standing = world.names().standing(&world.question_of(name)?)?;
+    let trouble = world.names().trouble(&world.question_of(name)?);
+    let (reason, since) = trouble.map_or_else(Default::default, |(why, since)| (why, rfc3339(since)));
     Some(Explanation {
-        reason: standing.trouble.unwrap_or_default(),
-        since: rfc3339(standing.since),
+        reason,
+        since,
         events: history(world, name, None),
         ..of_name(world, name, file)
     })
@@ -141,7 +142,7 @@ fn of_name(world: &World, name: &Name, file: &Backend) -> Explanation {
     Explanation {
         service: name.service.clone(),
         backend: name.backend.clone(),
-        host: file.place.host().map(ToString::to_string),
+        host: file.place.name(),
         address: file.place.to_string(),
         state: State::Unresolved,
         reason: String::new(),

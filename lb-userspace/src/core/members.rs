@@ -12,7 +12,7 @@ use lb_common::abi::{BackendId, MAX_BACKENDS, MAX_LISTENS, MAX_SERVICES, Service
 use thiserror::Error;
 
 use super::config::{Backend, Config, Service};
-use super::dns::Names;
+use super::dns::{Names, Rank};
 use super::endings::Rules;
 use super::fingerprint;
 use super::kernel::KernelState;
@@ -35,13 +35,23 @@ pub struct Member {
     pub address: SocketAddr,
     /// None: found in the pinned maps, and no file seen since names it.
     pub name: Option<Name>,
-    /// In the file; of a name, that of all its addresses together.
+    /// In the file; of a name, that of all it leads to together.
     pub weight: u16,
-    /// How many addresses share the weight.
-    pub sharers: u16,
+    pub part: Part,
     /// Of its service in the last file that named it.
     pub rules: Option<Rules>,
     pub leaving: Option<Leaving>,
+}
+
+/// Of the weight of a name that leads to several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Those of a higher tier serve while none of a lower one is up; each tier has the whole weight.
+    pub tier: u16,
+    /// How many there are beside it in its tier.
+    pub others: u16,
+    /// By SRV record.
+    pub weight: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +103,7 @@ impl Members {
                 address: SocketAddr::new(backend.address.into(), backend.port.get()),
                 name: None,
                 weight: 0,
-                sharers: 1,
+                part: Part::default(),
                 rules: None,
                 leaving: Some(Leaving::new(now, false)),
             };
@@ -126,7 +136,7 @@ impl Members {
         let mut backends = self.in_file(config, names, &services)?;
         for (id, mut member) in std::mem::take(&mut self.backends) {
             let file = member.name.as_ref().and_then(|name| config.backend(name));
-            let renounced = file.is_some_and(|backend| backend.place.host().is_some());
+            let renounced = file.is_some_and(|backend| backend.place.address().is_none());
             member.leaving.get_or_insert(Leaving::new(now, renounced));
             backends.entry(id).or_insert(member);
         }
@@ -165,8 +175,8 @@ impl Members {
         let mut ids = BTreeMap::new();
         for (name, service) in &config.services {
             let fingerprints = service.backends.iter().flat_map(|backend| {
-                let addresses = addresses(service, backend, names).into_iter();
-                addresses.map(|address| fingerprint::backend(name, &backend.name, address, service.protocol))
+                let endpoints = endpoints(service, backend, names).into_iter();
+                endpoints.map(|(address, _)| fingerprint::backend(name, &backend.name, address, service.protocol))
             });
             let known = self
                 .services
@@ -197,9 +207,8 @@ impl Members {
         let backends = config.services.iter();
         let backends = backends.flat_map(|(name, service)| service.backends.iter().map(move |b| (name, service, b)));
         for (name, service, backend) in backends {
-            let addresses = addresses(service, backend, names);
-            let sharers = u16::try_from(addresses.len()).unwrap_or(u16::MAX);
-            for address in addresses {
+            let endpoints = endpoints(service, backend, names);
+            for (&(address, _), part) in endpoints.iter().zip(parts(&endpoints)) {
                 let fingerprint = fingerprint::backend(name, &backend.name, address, service.protocol);
                 let id = known.get(&fingerprint).copied().or_else(|| free.next());
                 let member = Member {
@@ -211,7 +220,7 @@ impl Members {
                         backend: backend.name.clone(),
                     }),
                     weight: backend.weight,
-                    sharers,
+                    part,
                     rules: Some(Rules::of(service)),
                     leaving: None,
                 };
@@ -229,9 +238,24 @@ impl Members {
 }
 
 /// Of one backend of the file, as far as they are known.
-fn addresses(service: &Service, backend: &Backend, names: &Names) -> Vec<SocketAddr> {
+fn endpoints(service: &Service, backend: &Backend, names: &Names) -> Vec<(SocketAddr, Rank)> {
+    if let Some(address) = backend.place.address() {
+        return vec![(address, Rank::default())];
+    }
     let question = service.question(backend);
-    let resolved = question.iter().flat_map(|question| names.addresses(question));
-    let resolved = resolved.map(|address| SocketAddr::new(address, backend.place.port()));
-    backend.place.address().into_iter().chain(resolved).collect()
+    question.map_or_else(Vec::new, |question| names.endpoints(&question, backend.place.port()))
+}
+
+/// Priorities are tiers in their order, whatever their numbers.
+fn parts(endpoints: &[(SocketAddr, Rank)]) -> Vec<Part> {
+    let mut by_priority: BTreeMap<u16, u16> = BTreeMap::new();
+    for (_, rank) in endpoints {
+        *by_priority.entry(rank.priority).or_default() += 1;
+    }
+    let part = |(_, rank): &(SocketAddr, Rank)| Part {
+        tier: by_priority.range(..rank.priority).fold(0, |tier, _| tier + 1),
+        others: by_priority[&rank.priority] - 1,
+        weight: rank.weight,
+    };
+    endpoints.iter().map(part).collect()
 }

@@ -1,6 +1,6 @@
 //! Chooses among the backends of a service that could serve those that do, and with what share.
 //!
-//! Backup backends serve while no other is up; of more than `max_active` the one of the higher PostgreSQL timeline
+//! Backup backends, and those of SRV records of a higher priority number, serve while no other is up; of more than `max_active` the one of the higher PostgreSQL timeline
 //! stays, else the one that serves already; who comes back reaches its weight in steps. When nobody is up nobody
 //! serves, unless the service is to go on with those that did last. Tested here, and by scenarios.
 
@@ -34,12 +34,21 @@ pub struct Selection {
     quarrels: Vec<String>,
 }
 
+/// Whose turn it is: those of a later tier serve while nobody of an earlier one is up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tier {
+    /// In the file.
+    pub backup: bool,
+    /// By the priorities of SRV records.
+    pub of_name: u16,
+}
+
 /// A backend of the service, as health and operators have it.
 pub struct Candidate<'a> {
     pub id: BackendId,
     pub name: &'a str,
     pub fingerprint: u64,
-    pub backup: bool,
+    pub tier: Tier,
     pub facts: Option<&'a Facts>,
     pub condition: &'a mut Condition,
 }
@@ -218,15 +227,13 @@ impl Selection {
 }
 
 fn spare_backups(candidates: &mut [Candidate<'_>]) {
-    if !candidates
-        .iter()
-        .any(|candidate| candidate.is_ready() && !candidate.backup)
-    {
+    let ready = candidates.iter().filter(|candidate| candidate.is_ready());
+    let Some(first) = ready.map(|candidate| candidate.tier).min() else {
         return;
-    }
+    };
     for candidate in candidates
         .iter_mut()
-        .filter(|candidate| candidate.is_ready() && candidate.backup)
+        .filter(|candidate| candidate.is_ready() && candidate.tier > first)
     {
         candidate.stand_by("backup, others are up");
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use lb_userspace::core::dns::{Answer, Family, Found, Nothing, Question};
+use lb_userspace::core::dns::{Answer, Family, Found, Nothing, Question, Rank, Record, Target, Wanted};
 
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 53)), 53);
 const SILENCE: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ impl Names {
 
     pub fn ask(&mut self, question: Question, now: Duration) {
         let (latency, answer) = match self.answers.get(&question.host) {
-            Some(answer) => (Duration::ZERO, of_family(answer, question.family)),
+            Some(answer) => (Duration::ZERO, for_question(answer, &question)),
             None => (SILENCE, Answer::Failed("no answer in time".to_owned())),
         };
         self.under_way.insert((now + latency, question), answer);
@@ -54,28 +54,50 @@ impl Names {
     }
 }
 
-/// A name may have addresses of both families; a server gives those it is asked for.
-fn of_family(answer: &Answer, family: Family) -> Answer {
+/// A name may have records of many kinds; a server gives those it is asked for.
+fn for_question(answer: &Answer, question: &Question) -> Answer {
     let Answer::Found(found) = answer else {
         return answer.clone();
     };
     let mut found = found.clone();
-    found.addresses.retain(|address| Family::of(*address) == family);
-    match found.addresses.is_empty() {
-        true => Answer::Nothing(Nothing::NoAddress, found.ttl),
-        false => Answer::Found(found),
+    found.records.retain(|(record, _)| match record {
+        Record::Address(address) => question.wanted == Wanted::Addresses && Family::of(*address) == question.family,
+        Record::Target(_) => question.wanted == Wanted::Targets,
+    });
+    match (found.records.is_empty(), question.wanted) {
+        (true, Wanted::Addresses) => Answer::Nothing(Nothing::NoAddress, found.ttl),
+        (true, Wanted::Targets) => Answer::Nothing(Nothing::NoTarget, found.ttl),
+        (false, _) => Answer::Found(found),
     }
+}
+
+/// `198.18.1.11`, or `HOST:PORT@PRIORITY/WEIGHT`.
+fn record(text: &str) -> Result<(Record, Rank)> {
+    let Some((place, rank)) = text.split_once('@') else {
+        let address = text.parse().context("read an address")?;
+        return Ok((Record::Address(address), Rank::default()));
+    };
+    let (host, port) = place.rsplit_once(':').context("a target is HOST:PORT")?;
+    let (priority, weight) = rank.split_once('/').context("a rank is PRIORITY/WEIGHT")?;
+    let target = Target {
+        host: host.to_owned(),
+        port: port.parse()?,
+    };
+    let rank = Rank {
+        priority: priority.parse()?,
+        weight: weight.parse()?,
+    };
+    Ok((Record::Target(target), rank))
 }
 
 /// None: silence.
 fn read(answer: &str) -> Result<Option<Answer>> {
     let words: Vec<&str> = answer.split_whitespace().collect();
     Ok(Some(match words[..] {
-        ["is", ref addresses @ .., "for", seconds] => {
+        ["is", ref records @ .., "for", seconds] => {
             let seconds = seconds.strip_suffix('s').context("a life ends in s")?.parse()?;
-            let addresses = addresses.iter().map(|text| text.parse().context("read an address"));
             Answer::Found(Found {
-                addresses: addresses.collect::<Result<_>>()?,
+                records: records.iter().map(|text| record(text)).collect::<Result<_>>()?,
                 ttl: Duration::from_secs(seconds),
                 server: SERVER,
             })
@@ -83,6 +105,7 @@ fn read(answer: &str) -> Result<Option<Answer>> {
         ["does", "not", "exist"] => Answer::Nothing(Nothing::NoName, Duration::from_secs(5)),
         ["fails:", why] => Answer::Failed(why.to_owned()),
         ["meets", "silence"] => return Ok(None),
-        _ => bail!("a name is ADDRESS… for N s, does not exist, fails: WHY, or meets silence"),
+        ["is", "not", "offered"] => Answer::Nothing(Nothing::NotOffered, Duration::from_secs(5)),
+        _ => bail!("a name is RECORD… for N s, does not exist, is not offered, fails: WHY, or meets silence"),
     }))
 }

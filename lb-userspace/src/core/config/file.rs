@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::keys::{section, words};
 use super::shapes::{Entries, Int, List, OneOrMore, Sections, Weights};
 use super::values::{
-    Datapoints, Endpoint, HostPort, Interface, Member, Name, Prefix, Routed, Statuses, Threshold, Unicast,
+    Datapoints, Endpoint, HostPort, Interface, Member, Name, Prefix, Routed, SrvName, Statuses, Threshold, Unicast,
 };
 
 section! {
@@ -182,8 +182,8 @@ section! {
         address: Endpoint,
         /// Its name:port, re-resolved; every answer is a member.
         host: HostPort,
-        /// Its SRV record, re-resolved.
-        srv: String,
+        /// The name of its SRV records, re-resolved; they say which hosts and ports, with which priority and weight.
+        srv: SrvName,
     }
 }
 

@@ -37,14 +37,14 @@ use lb_common::abi::{Algorithm, Mode};
 pub use schema::json_schema;
 pub use service::{TCP_IDLE_TIMEOUT, UDP_IDLE_TIMEOUT};
 
-pub use values::{Datapoints, HostPort, Threshold, is_routed};
+pub use values::{Datapoints, HostPort, SrvName, Threshold, is_host_name, is_routed};
 pub use vrrp::Vrrp;
 
 use diagnostic::{Report, subject};
 use file::File;
 use reader::{Field, Reader, Value};
 
-use super::dns::{Family, Question};
+use super::dns::{Family, Question, Wanted};
 use super::members::Name;
 use super::network::{Network, Prefix};
 use super::next_hops::owners;
@@ -160,6 +160,8 @@ pub enum Place {
     Address(SocketAddr),
     /// Every address of the name is a backend, and they share its weight.
     Host(HostPort),
+    /// The same of all hosts that its SRV records name, by their ranks.
+    Srv(SrvName),
 }
 
 /// Shifts the weights of a service while a metric is too high.
@@ -181,17 +183,12 @@ pub struct Alarm {
 }
 
 impl Place {
-    pub const fn port(&self) -> u16 {
+    /// None: the SRV records say.
+    pub const fn port(&self) -> Option<u16> {
         match self {
-            Self::Address(address) => address.port(),
-            Self::Host(host) => host.port,
-        }
-    }
-
-    pub const fn host(&self) -> Option<&HostPort> {
-        match self {
-            Self::Address(_) => None,
-            Self::Host(host) => Some(host),
+            Self::Address(address) => Some(address.port()),
+            Self::Host(host) => Some(host.port),
+            Self::Srv(_) => None,
         }
     }
 
@@ -199,8 +196,13 @@ impl Place {
     pub const fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Address(address) => Some(*address),
-            Self::Host(_) => None,
+            Self::Host(_) | Self::Srv(_) => None,
         }
+    }
+
+    /// Where it has one.
+    pub fn name(&self) -> Option<String> {
+        self.address().is_none().then(|| self.to_string())
     }
 }
 
@@ -209,6 +211,7 @@ impl fmt::Display for Place {
         match self {
             Self::Address(address) => write!(f, "{address}"),
             Self::Host(host) => write!(f, "{host}"),
+            Self::Srv(SrvName(name)) => f.write_str(name),
         }
     }
 }
@@ -221,10 +224,12 @@ impl Service {
 
     /// What is to be asked about the name, where the backend has one.
     pub fn question(&self, backend: &Backend) -> Option<Question> {
-        match &backend.place {
-            Place::Address(_) => None,
-            Place::Host(HostPort { host, .. }) => Some(Question::new(host, self.family())),
-        }
+        let (name, wanted) = match &backend.place {
+            Place::Address(_) => return None,
+            Place::Host(HostPort { host, .. }) => (host, Wanted::Addresses),
+            Place::Srv(SrvName(name)) => (name, Wanted::Targets),
+        };
+        Some(Question::new(name, self.family(), wanted))
     }
 }
 

@@ -107,9 +107,10 @@ impl Context<'_> {
             report.error(span, format!("{}: backend {name:?} is not defined", self.who), hint);
             return None;
         };
-        let file::Backend { address, host, .. } = backend.value()?;
+        let file::Backend { address, host, srv } = backend.value()?;
         let address = address.value().map(|Endpoint(address)| Place::Address(*address));
-        address.or_else(|| host.value().cloned().map(Place::Host))
+        let host = || host.value().cloned().map(Place::Host);
+        address.or_else(host).or_else(|| srv.value().cloned().map(Place::Srv))
     }
 
     fn check_duplicates(&self, members: &[&Found<'_>], report: &mut Report<'_>) {
@@ -160,7 +161,14 @@ impl Context<'_> {
         let listens = service.listen.value().into_iter().flat_map(|list| &list.0);
         let ports: Vec<u16> = listens.map(|listen| listen.value.0.port()).collect();
         for member in members {
-            let Some(port) = member.place.as_ref().map(Place::port) else {
+            let Some(place) = &member.place else { continue };
+            let Some(port) = place.port() else {
+                let message = format!(
+                    "{}: the SRV records of backend {:?} have ports of their own; mode {mode} does not translate ports",
+                    self.who, member.name
+                );
+                let hint = "give it a host with the port of the listen, or use mode \"nat\"";
+                report.error(member.span, message, hint.to_owned());
                 continue;
             };
             if let Some(other) = ports.iter().find(|listen| **listen != port) {

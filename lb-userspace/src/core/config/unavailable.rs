@@ -5,56 +5,31 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Report, Span, subject};
+use super::diagnostic::{Report, Span};
 use super::reader::NAMED_SECTIONS;
 
 struct Row {
     section: &'static str,
-    /// None: the whole section.
-    key: Option<&'static str>,
     /// Begins the sentence.
     what: &'static str,
 }
 
 const ROWS: &[Row] = &[
-    section("web", "the status pages are"),
-    key("backend", "srv", "following SRV records is"),
+    Row {
+        section: "web",
+        what: "the status pages are",
+    },
 ];
-
-const fn section(section: &'static str, what: &'static str) -> Row {
-    Row {
-        section,
-        key: None,
-        what,
-    }
-}
-
-const fn key(section: &'static str, key: &'static str, what: &'static str) -> Row {
-    Row {
-        section,
-        key: Some(key),
-        what,
-    }
-}
 
 pub fn check(root: &DeTable<'_>, report: &mut Report<'_>) {
     for row in ROWS {
         let Some(section) = root.get(row.section) else { continue };
         for (name, section) in instances(row.section, section) {
-            match (row.key, name) {
-                (None, Some(name)) => complain(&section.span(), &format!("[{}.{name}]", row.section), row.what, report),
-                (None, None) => complain(&section.span(), &format!("[{}]", row.section), row.what, report),
-                (Some(key), name) => {
-                    let Some(table) = section.get_ref().as_table() else {
-                        continue;
-                    };
-                    let Some((key, _)) = table.get_key_value(key) else {
-                        continue;
-                    };
-                    let who = format!("{}: {}", subject(row.section, name), key.get_ref());
-                    complain(&key.span(), &who, row.what, report);
-                }
-            }
+            let who = match name {
+                Some(name) => format!("[{}.{name}]", row.section),
+                None => format!("[{}]", row.section),
+            };
+            complain(&section.span(), &who, row.what, report);
         }
     }
 }

@@ -43,6 +43,7 @@ text! {
     Endpoint: endpoint, { "type": "string", "pattern": ":[0-9]+$" };
     Prefix: prefix, { "type": "string" };
     HostPort: host_port, { "type": "string", "pattern": ":[0-9]+$" };
+    SrvName: srv_name, { "type": "string", "pattern": "^_[^.]+\\._[^.]+\\." };
     Member: member, { "type": "string", "minLength": 1 };
     Datapoints: datapoints, { "type": "string", "pattern": "^[0-9]+ of [0-9]+$" };
 }
@@ -68,6 +69,10 @@ pub struct Endpoint(pub SocketAddr);
 /// An address and how much of it is the network's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix(pub IpAddr, pub u8);
+
+/// Of SRV records, without a dot at its end.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SrvName(pub String);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPort {
@@ -334,13 +339,6 @@ fn host_port(text: &str) -> Result<HostPort, Wrong> {
     let Some((host, port)) = text.rsplit_once(':') else {
         return wrong(format!("{text:?} has no port"));
     };
-    let is_label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && label
-                .bytes()
-                .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
-    };
     let name = host.strip_suffix('.').unwrap_or(host);
     // No top-level domain is a number, so this is an address with a slip in it.
     if name
@@ -350,7 +348,7 @@ fn host_port(text: &str) -> Result<HostPort, Wrong> {
     {
         return Err(Wrong::new(format!("{host:?} is not an address")).hint("such as \"198.18.0.100:80\""));
     }
-    if name.len() > 253 || !name.split('.').all(is_label) {
+    if !is_host_name(name) {
         return wrong(format!("{host:?} is neither an address nor a host name"));
     }
     match port.parse() {
@@ -360,6 +358,24 @@ fn host_port(text: &str) -> Result<HostPort, Wrong> {
         }),
         _ => Err(Wrong::new(format!("{port:?} is not a port")).hint("1 to 65535")),
     }
+}
+
+/// As it stands before a port, or in a record.
+pub fn is_host_name(name: &str) -> bool {
+    let is_fine = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_fine);
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
+/// `_service._protocol.name`, RFC 2782.
+fn srv_name(text: &str) -> Result<SrvName, Wrong> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let begins = name.split('.').take(2).filter(|label| label.starts_with('_')).count() == 2;
+    if !begins || name.split('.').count() < 3 || !is_host_name(name) {
+        let wrong = Wrong::new(format!("{text:?} is not the name of SRV records"));
+        return Err(wrong.hint("such as \"_http._tcp.app.example\""));
+    }
+    Ok(SrvName(name.to_owned()))
 }
 
 pub fn member(text: &str) -> Result<Member, Wrong> {

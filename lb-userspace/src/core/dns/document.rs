@@ -7,20 +7,20 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Family, Standing};
+use super::{Family, Question, Rank, Record, Standing, Wanted};
 use crate::core::timestamp::rfc3339;
 use crate::core::world::World;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NameStatus {
     pub name: String,
-    /// `A` or `AAAA`.
+    /// `A`, `AAAA` or `SRV`.
     pub record: String,
     /// The backends that have it, as `SERVICE/BACKEND`.
     pub backends: Vec<String>,
-    /// Those in the last answer that had some.
+    /// Those in the last answer that had some; of SRV `TARGET:PORT (priority N, weight N)`.
     pub addresses: Vec<String>,
-    /// Backends still, though the last answer is without them.
+    /// Followed still, though the last answer is without them.
     pub missing: Vec<String>,
     /// What is left of the life of that answer; 0: it is over.
     pub ttl_left_seconds: Option<f64>,
@@ -42,23 +42,24 @@ pub fn documents(world: &World, now: Instant) -> Vec<NameStatus> {
     let documents = names.map(|(question, standing)| {
         let backends = world.backends_of(question).into_iter();
         let backends = backends.map(|name| format!("{}/{}", name.service, name.backend));
-        document(&question.host, question.family, backends.collect(), standing, now)
+        document(question, backends.collect(), standing, now)
     });
     documents.collect()
 }
 
-fn document(host: &str, family: Family, backends: Vec<String>, standing: Standing, now: Instant) -> NameStatus {
-    let words = |addresses: &[_]| addresses.iter().map(std::net::IpAddr::to_string).collect();
+fn document(question: &Question, backends: Vec<String>, standing: Standing, now: Instant) -> NameStatus {
+    let words = |records: &[Record]| records.iter().map(ToString::to_string).collect();
     let left = |until: Instant| (until.saturating_duration_since(now).as_secs_f64() * 1000.0).round() / 1000.0;
-    let record = match family {
-        Family::Ipv4 => "A",
-        Family::Ipv6 => "AAAA",
+    let record = match (question.wanted, question.family) {
+        (Wanted::Addresses, Family::Ipv4) => "A",
+        (Wanted::Addresses, Family::Ipv6) => "AAAA",
+        (Wanted::Targets, _) => "SRV",
     };
     NameStatus {
-        name: host.to_owned(),
+        name: question.host.clone(),
         record: record.to_owned(),
         backends,
-        addresses: words(&standing.addresses),
+        addresses: standing.records.iter().map(ranked).collect(),
         missing: words(&standing.missing),
         ttl_left_seconds: standing.last.map(|last| left(last.at + last.ttl)),
         server: standing.last.map(|last| last.server.to_string()),
@@ -67,6 +68,13 @@ fn document(host: &str, family: Family, backends: Vec<String>, standing: Standin
         previous: standing.before.iter().flat_map(|(before, _)| words(before)).collect(),
         changed_at: standing.before.as_ref().map(|(_, at)| rfc3339(*at)),
         next_query_seconds: standing.next.map(left),
+    }
+}
+
+fn ranked((record, rank): &(Record, Rank)) -> String {
+    match record {
+        Record::Address(address) => address.to_string(),
+        Record::Target(_) => format!("{record} ({rank})"),
     }
 }
 
@@ -80,7 +88,7 @@ pub fn render(names: &[NameStatus]) -> String {
 
 fn render_name(name: &NameStatus) -> String {
     let list = |addresses: &[String]| match addresses {
-        [] => "no address".to_owned(),
+        [] => "no record".to_owned(),
         _ => addresses.join(", "),
     };
     let mut text = format!("{} ({}): {}", name.name, name.record, list(&name.addresses));

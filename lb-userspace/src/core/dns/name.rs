@@ -1,24 +1,25 @@
-//! One name: when it is asked about, and which of the addresses it was said to have are backends.
+//! One name: when it is asked about, and which of the records it was said to have are followed, as backends or, those of
+//! SRV, as names of backends.
 //!
-//! - An address that is in an answer is a backend at once. One that is missing goes as soon as those in the answer can
+//! - A record that is in an answer is followed at once. One that is missing goes as soon as those in the answer can
 //!   serve, `HANDOVER` later at the latest: a name that moves leaves no moment without a backend.
-//! - A name may show its addresses in turns, a part at a time. Once some have come back three times, one that is missing
+//! - A name may show its records in turns, a part at a time. Once some have come back three times, one that is missing
 //!   stays for a minute, or for twenty answers.
+//! - A rank is as the last answer has it.
 //! - While its backends may be in trouble it is asked about sooner: it may have moved for that.
 //! - That there is nothing is believed after `EMPTY` answers and `EMPTY_FOR`. A failure says nothing at all.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Answer, Change, Last, News, Nothing, Question, Standing};
-use crate::core::config::{Dns, is_routed};
+use super::{Answer, Change, Family, Last, News, Nothing, Question, Rank, Record, Standing, Wanted};
+use crate::core::config::Dns;
 use crate::core::fingerprint::mix;
 use crate::core::world::Moment;
 
-/// How long an address goes on while those in its place have not been judged.
+/// How long a record goes on while those in its place have not been judged.
 const HANDOVER: Duration = Duration::from_millis(300);
-/// Addresses that came back so often within the memory come in turns.
+/// Records that came back so often within the memory come in turns.
 const RETURNS: usize = 3;
 const MEMORY: Duration = Duration::from_secs(60);
 const MEMORY_ANSWERS: u32 = 20;
@@ -29,16 +30,18 @@ const CALM: Duration = Duration::from_secs(1);
 const EMPTY: u32 = 3;
 const EMPTY_FOR: Duration = Duration::from_secs(10);
 /// Each is a backend with an id and checks of its own.
-pub const MAX_ADDRESSES: usize = 256;
+pub const MAX_RECORDS: usize = 256;
 
 #[derive(Debug)]
 pub struct Name {
-    members: BTreeMap<IpAddr, Member>,
+    family: Family,
+    wanted: Wanted,
+    members: BTreeMap<Record, Member>,
     last: Option<Last>,
-    before: Option<(Vec<IpAddr>, SystemTime)>,
+    before: Option<(Vec<Record>, SystemTime)>,
     /// When those that are members no more were last in an answer.
-    gone: BTreeMap<IpAddr, Instant>,
-    /// When addresses came back that had been missing.
+    gone: BTreeMap<Record, Instant>,
+    /// When records came back that had been missing.
     returns: VecDeque<Instant>,
     /// When the next question is due; None: one is under way.
     next: Option<Instant>,
@@ -50,12 +53,13 @@ pub struct Name {
     answered: bool,
     empty: Option<Empty>,
     failure: Option<String>,
-    /// Addresses that there was no room for.
+    /// Records that there was no room for.
     left_out: usize,
 }
 
 #[derive(Debug)]
 struct Member {
+    rank: Rank,
     /// When it was last in an answer.
     seen: Instant,
     /// From the last answer.
@@ -103,17 +107,22 @@ impl Told {
         }
     }
 
-    fn joined(&mut self, addresses: &[IpAddr]) {
-        if !addresses.is_empty() {
+    fn joined(&mut self, records: &[Record]) {
+        if !records.is_empty() {
             self.members = true;
-            self.texts.push(format!("{} from now on", list(addresses)));
+            self.texts.push(format!("{} from now on", list(records)));
         }
     }
 
-    fn left(&mut self, addresses: &[IpAddr]) {
-        if !addresses.is_empty() {
+    fn ranked(&mut self, record: &Record, rank: Rank) {
+        self.members = true;
+        self.texts.push(format!("{record} has {rank} now"));
+    }
+
+    fn left(&mut self, records: &[Record]) {
+        if !records.is_empty() {
             self.members = true;
-            self.texts.push(format!("{} no more", list(addresses)));
+            self.texts.push(format!("{} no more", list(records)));
         }
     }
 }
@@ -122,6 +131,8 @@ impl Name {
     pub fn new(question: &Question, now: Moment) -> Self {
         let bytes = question.host.bytes();
         Self {
+            family: question.family,
+            wanted: question.wanted,
             members: BTreeMap::new(),
             last: None,
             before: None,
@@ -162,19 +173,20 @@ impl Name {
         missing.map(|missing| missing.leaves).chain(self.next).min()
     }
 
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.members.keys().copied()
+    pub fn records(&self) -> impl Iterator<Item = (&Record, Rank)> {
+        self.members.iter().map(|(record, member)| (record, member.rank))
     }
 
-    fn named(&self) -> impl Iterator<Item = IpAddr> {
+    /// Those in the last answer.
+    pub fn named(&self) -> impl Iterator<Item = (&Record, Rank)> {
         let named = self.members.iter().filter(|(_, member)| member.missing.is_none());
-        named.map(|(address, _)| *address)
+        named.map(|(record, member)| (record, member.rank))
     }
 
     /// What is another answer than the last.
-    fn remember(&mut self, named: &BTreeSet<IpAddr>, now: SystemTime) {
-        let before: Vec<IpAddr> = self.named().collect();
-        if !before.is_empty() && !before.iter().eq(named) {
+    fn remember(&mut self, named: &BTreeMap<Record, Rank>, now: SystemTime) {
+        let before: Vec<Record> = self.named().map(|(record, _)| record.clone()).collect();
+        if !before.is_empty() && !before.iter().eq(named.keys()) {
             self.before = Some((before, now));
         }
     }
@@ -189,26 +201,32 @@ impl Name {
             since: self.since,
             next: self.next,
             last: self.last,
-            addresses: self.named().collect(),
-            missing: self
-                .addresses()
-                .filter(|address| self.members[address].missing.is_some())
-                .collect(),
+            records: self.named().map(|(record, rank)| (record.clone(), rank)).collect(),
+            missing: self.missing().cloned().collect(),
             before: self.before.clone(),
         }
     }
 
+    fn missing(&self) -> impl Iterator<Item = &Record> {
+        let missing = self.members.iter().filter(|(_, member)| member.missing.is_some());
+        missing.map(|(record, _)| record)
+    }
+
     fn trouble(&self) -> Option<String> {
+        let (one, many) = match self.wanted {
+            Wanted::Addresses => ("address", "addresses"),
+            Wanted::Targets => ("target", "targets"),
+        };
         let kept = match self.members.len() {
-            0 => "",
-            1 => "; keeping its address",
-            _ => "; keeping its addresses",
+            0 => String::new(),
+            1 => format!("; keeping its {one}"),
+            _ => format!("; keeping its {many}"),
         };
         match (&self.failure, self.empty) {
             (Some(why), _) => Some(format!("{why}{kept}")),
             (None, Some(empty)) => Some(format!("{}{kept}", empty.what)),
             (None, None) if self.left_out > 0 => Some(format!(
-                "has more than {MAX_ADDRESSES} addresses; {} are left out",
+                "has more than {MAX_RECORDS} {many}; {} are left out",
                 self.left_out
             )),
             (None, None) if self.answered => None,
@@ -232,9 +250,12 @@ impl Name {
     fn learn(&mut self, answer: Answer, dns: &Dns, now: Moment) -> Told {
         let mut told = Told::default();
         let wait = match answer {
-            Answer::Found(found) => match self.within_bounds(found.addresses) {
+            Answer::Found(found) => match self.within_bounds(found.records) {
                 named if named.is_empty() => {
-                    self.failure = Some("none of its addresses can be that of a backend".to_owned());
+                    self.failure = Some(match self.wanted {
+                        Wanted::Addresses => "none of its addresses can be that of a backend".to_owned(),
+                        Wanted::Targets => "none of its targets can be a backend".to_owned(),
+                    });
                     dns.min_ttl
                 }
                 named => {
@@ -273,17 +294,15 @@ impl Name {
         told
     }
 
-    /// Lets those go whose time is over. A name that moves leaves its old addresses when the new ones are ready.
-    pub fn let_go(&mut self, is_ready: impl Fn(IpAddr) -> bool, now: Instant) -> Told {
-        let mut named = self.members.iter().filter(|(_, member)| member.missing.is_none());
-        let ready = self.is_moving() && named.all(|(address, _)| is_ready(*address));
+    /// Lets those go whose time is over. A name that moves leaves its old records when the new ones are ready.
+    pub fn let_go(&mut self, ready: bool, now: Instant) -> Told {
         let goes = |missing: Missing| missing.leaves <= now || missing.replaced && ready;
         let mut left = Vec::new();
-        self.members.retain(|address, member| {
+        self.members.retain(|record, member| {
             let stays = !member.missing.is_some_and(goes);
             if !stays {
-                left.push(*address);
-                self.gone.insert(*address, member.seen);
+                left.push(record.clone());
+                self.gone.insert(record.clone(), member.seen);
             }
             stays
         });
@@ -292,26 +311,31 @@ impl Name {
         told
     }
 
-    fn is_moving(&self) -> bool {
+    /// Some leave as soon as those in the last answer serve.
+    pub fn is_moving(&self) -> bool {
         let mut missing = self.members.values().filter_map(|member| member.missing);
         missing.any(|missing| missing.replaced)
     }
 
-    /// Those that can be backends, and no more than there is room for: rather those that are backends already.
-    fn within_bounds(&mut self, addresses: Vec<IpAddr>) -> BTreeSet<IpAddr> {
-        let named: BTreeSet<IpAddr> = addresses.into_iter().filter(|address| is_routed(*address)).collect();
-        let is_known = |address: &IpAddr| self.members.contains_key(address);
-        let (known, new): (Vec<IpAddr>, Vec<IpAddr>) = named.into_iter().partition(is_known);
-        let room = MAX_ADDRESSES.saturating_sub(self.members.len());
+    /// Those that can be followed, and no more than there is room for: rather those that are followed already.
+    fn within_bounds(&mut self, records: Vec<(Record, Rank)>) -> BTreeMap<Record, Rank> {
+        let mut named: BTreeMap<Record, Rank> = BTreeMap::new();
+        for (record, rank) in records.into_iter().filter(|(record, _)| record.can_serve(self.family)) {
+            let known = named.entry(record).or_insert(rank);
+            *known = known.better(rank);
+        }
+        let is_known = |(record, _): &(Record, Rank)| self.members.contains_key(record);
+        let (known, new): (Vec<_>, Vec<_>) = named.into_iter().partition(is_known);
+        let room = MAX_RECORDS.saturating_sub(self.members.len());
         self.left_out = new.len().saturating_sub(room);
         known.into_iter().chain(new.into_iter().take(room)).collect()
     }
 
-    fn take(&mut self, named: &BTreeSet<IpAddr>, wait: Duration, now: Instant, told: &mut Told) {
+    fn take(&mut self, named: &BTreeMap<Record, Rank>, wait: Duration, now: Instant, told: &mut Told) {
         let memory = MEMORY.max(wait * MEMORY_ANSWERS);
         let in_turns = self.remember_returns(named, memory, now);
-        for (address, member) in &mut self.members {
-            member.missing = match (named.contains(address), member.missing) {
+        for (record, member) in &mut self.members {
+            member.missing = match (named.contains_key(record), member.missing) {
                 (true, _) => None,
                 (false, Some(before)) if before.replaced && !in_turns => Some(before),
                 (false, _) => Some(Missing {
@@ -321,28 +345,31 @@ impl Name {
             };
         }
         let mut new = Vec::new();
-        for &address in named {
-            self.gone.remove(&address);
+        for (record, &rank) in named {
+            self.gone.remove(record);
             let member = Member {
+                rank,
                 seen: now,
                 missing: None,
             };
-            if self.members.insert(address, member).is_none() {
-                new.push(address);
+            match self.members.insert(record.clone(), member) {
+                None => new.push(record.clone()),
+                Some(before) if before.rank != rank => told.ranked(record, rank),
+                Some(_) => {}
             }
         }
         told.joined(&new);
     }
 
-    /// Whether the name shows its addresses in turns.
-    fn remember_returns(&mut self, named: &BTreeSet<IpAddr>, memory: Duration, now: Instant) -> bool {
+    /// Whether the name shows its records in turns.
+    fn remember_returns(&mut self, named: &BTreeMap<Record, Rank>, memory: Duration, now: Instant) -> bool {
         self.gone.retain(|_, seen| now < *seen + memory);
         self.returns.retain(|at| now < *at + memory);
-        let is_back = |address: &IpAddr| match self.members.get(address) {
+        let is_back = |record: &Record| match self.members.get(record) {
             Some(member) => member.missing.is_some(),
-            None => self.gone.contains_key(address),
+            None => self.gone.contains_key(record),
         };
-        if named.iter().any(is_back) {
+        if named.keys().any(is_back) {
             self.returns.push_back(now);
         }
         // More than enough are no better.
@@ -362,9 +389,9 @@ impl Name {
         empty.answers = empty.answers.saturating_add(1);
         if empty.answers >= EMPTY && now >= empty.since + EMPTY_FOR {
             let left = std::mem::take(&mut self.members);
-            told.left(&left.keys().copied().collect::<Vec<_>>());
+            told.left(&left.keys().cloned().collect::<Vec<_>>());
             self.gone
-                .extend(left.into_iter().map(|(address, member)| (address, member.seen)));
+                .extend(left.into_iter().map(|(record, member)| (record, member.seen)));
         }
     }
 
@@ -376,7 +403,7 @@ impl Name {
     }
 }
 
-fn list(addresses: &[IpAddr]) -> String {
-    let words: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+fn list(records: &[Record]) -> String {
+    let words: Vec<String> = records.iter().map(ToString::to_string).collect();
     words.join(", ")
 }

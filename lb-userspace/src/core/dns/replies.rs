@@ -1,4 +1,4 @@
-//! What several name servers say together, when none of them found an address.
+//! What several name servers say together, when none of them found a record.
 //!
 //! That there is nothing must be the word of all that answer: a server that has lost its zone, or is of another network,
 //! must not take backends away. Tested here.
@@ -40,20 +40,20 @@ pub fn agree(replies: Vec<(SocketAddr, Reply)>) -> Answer {
 /// The weaker claim, and the shorter life.
 fn both(one: Option<(Nothing, Duration)>, (what, ttl): (Nothing, Duration)) -> (Nothing, Duration) {
     let Some((other, life)) = one else { return (what, ttl) };
-    let what = if other == what { what } else { Nothing::NoAddress };
+    let what = if what == Nothing::NoName { other } else { what };
     (what, ttl.min(life))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::dns::Found;
+    use crate::core::dns::{Found, Rank, Record};
 
     const TTL: Duration = Duration::from_secs(5);
 
     fn found() -> Reply {
         Reply::Said(Answer::Found(Found {
-            addresses: vec!["198.18.1.11".parse().unwrap()],
+            records: vec![(Record::Address("198.18.1.11".parse().unwrap()), Rank::default())],
             ttl: TTL,
             server: "198.18.0.1:53".parse().unwrap(),
         }))

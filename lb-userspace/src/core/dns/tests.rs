@@ -1,5 +1,7 @@
 //! Names over a clock made by hand.
 
+mod targets;
+
 use std::net::Ipv4Addr;
 use std::time::UNIX_EPOCH;
 
@@ -24,9 +26,13 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
+        Self::of(Question::new("app.example", Family::Ipv4, Wanted::Addresses))
+    }
+
+    fn of(question: Question) -> Self {
         let mut play = Self {
             names: Names::default(),
-            question: Question::new("app.example", Family::Ipv4),
+            question,
             begun: Instant::now(),
             clock: Duration::ZERO,
         };
@@ -53,7 +59,8 @@ impl Play {
     }
 
     fn let_go(&mut self, is_ready: impl Fn(IpAddr) -> bool) -> Change {
-        self.names.let_go(|_, address| is_ready(address), self.now().monotonic)
+        self.names
+            .let_go(|_, _, record| record.address().is_some_and(&is_ready), self.now())
     }
 
     /// Waits until the name is asked about, and tells how long that was.
@@ -90,7 +97,14 @@ fn address(place: u8) -> IpAddr {
 
 fn found(addresses: Vec<IpAddr>, ttl: Duration) -> Answer {
     let server = SocketAddr::new(Ipv4Addr::new(198, 18, 0, 53).into(), 53);
-    Answer::Found(Found { addresses, ttl, server })
+    let records = addresses
+        .into_iter()
+        .map(|address| (Record::Address(address), Rank::default()));
+    Answer::Found(Found {
+        records: records.collect(),
+        ttl,
+        server,
+    })
 }
 
 fn texts(change: &Change) -> Vec<&str> {
@@ -230,14 +244,14 @@ fn trouble_of_a_backend_has_its_name_asked_for_at_once_and_again_soon() {
     let mut play = Play::new();
     play.found(&[11], 30);
     play.clock += Duration::from_secs(3);
-    play.names.doubt(&play.question, play.now().monotonic);
+    play.names.doubt(&play.question, address(11), play.now().monotonic);
     assert_eq!(play.wait(), Duration::ZERO);
     for wait in [100, 200, 400, 800] {
         play.found(&[11], 30);
         // A check that fails, every now and then, keeps the doubt alive and begins nothing anew.
-        play.names.doubt(&play.question, play.now().monotonic);
+        play.names.doubt(&play.question, address(11), play.now().monotonic);
         assert_eq!(play.wait(), Duration::from_millis(wait));
-        play.names.doubt(&play.question, play.now().monotonic);
+        play.names.doubt(&play.question, address(11), play.now().monotonic);
     }
     play.clock += Duration::from_secs(2);
     play.found(&[11], 30);
@@ -254,7 +268,7 @@ fn a_failing_name_of_a_failing_backend_is_not_asked_for_more_often_than_it_may_b
     let mut asked = 0;
     for _ in 0..6000 {
         play.clock += 10 * MILLISECOND;
-        play.names.doubt(&play.question, play.now().monotonic);
+        play.names.doubt(&play.question, address(11), play.now().monotonic);
         if !play.names.due(play.now().monotonic).is_empty() {
             asked += 1;
             play.answer(Answer::Failed("SERVFAIL".to_owned()));
@@ -291,7 +305,7 @@ fn no_more_than_there_is_room_for() {
 fn who_is_followed_no_more_is_forgotten_and_others_stay() {
     let mut play = Play::new();
     play.found(&[11], 1);
-    let other = Question::new("Other.Example.", Family::Ipv6);
+    let other = Question::new("Other.Example.", Family::Ipv6, Wanted::Addresses);
     assert_eq!(other.host, "other.example");
     play.names
         .follow([play.question.clone(), other.clone()].into(), play.now());

@@ -115,7 +115,7 @@ fn backend(world: &World, counters: &Counters, id: BackendId, file: &config::Bac
     let condition = &world.conditions()[&id];
     Backend {
         name: file.name.clone(),
-        host: file.place.host().map(ToString::to_string),
+        host: file.place.name(),
         address: world.members().backends[&id].address.to_string(),
         weight: file.weight,
         effective_weight: condition.effective_weight,
@@ -133,13 +133,11 @@ fn backend(world: &World, counters: &Counters, id: BackendId, file: &config::Bac
 /// Of a name without an address.
 fn unresolved(world: &World, service: &config::Service, file: &config::Backend) -> Backend {
     let question = service.question(file);
-    let standing = question.and_then(|question| world.names().standing(&question));
-    let (reason, since) = standing.map_or_else(Default::default, |standing| {
-        (standing.trouble.unwrap_or_default(), rfc3339(standing.since))
-    });
+    let trouble = question.and_then(|question| world.names().trouble(&question));
+    let (reason, since) = trouble.map_or_else(Default::default, |(why, since)| (why, rfc3339(since)));
     Backend {
         name: file.name.clone(),
-        host: file.place.host().map(ToString::to_string),
+        host: file.place.name(),
         address: file.place.to_string(),
         weight: file.weight,
         effective_weight: 0,

@@ -9,6 +9,7 @@ use lb_common::verdict::Reason;
 
 use super::{Counters, Flows};
 use crate::core::config::Config;
+use crate::core::dns::Question;
 use crate::core::kernel::{KernelState, flow_entries};
 use crate::core::members::Name;
 use crate::core::network::Network;
@@ -44,10 +45,13 @@ pub fn warnings(world: &World, actual: &KernelState, counters: &Counters, flows:
     warnings
 }
 
-/// Of a name without any address its backend says so itself.
+/// Of a name that leads nowhere its backend says so itself.
 fn names(world: &World) -> Vec<String> {
-    let names = world.names().iter();
-    let named = names.filter(|(question, _)| world.names().addresses(question).next().is_some());
+    let names = world.names();
+    let leads_anywhere = |question: &&Question| names.leads_anywhere(question);
+    let named = names
+        .iter()
+        .filter(|(question, _)| names.behind(question).iter().any(leads_anywhere));
     let troubles = named.filter_map(|(question, standing)| Some(format!("{}: {}", question.host, standing.trouble?)));
     let overcrowded = world.overcrowded().map(|why| format!("names of backends: {why}"));
     troubles.chain(overcrowded).collect()

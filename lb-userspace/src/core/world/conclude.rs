@@ -10,8 +10,8 @@ use crate::core::condition::{Condition, State, Way};
 use crate::core::interfaces::{satisfying, wanted};
 use crate::core::members::{Member, Name};
 use crate::core::next_hops::NextHops;
-use crate::core::selection::Candidate;
-use crate::core::sharing::{Shared, divided};
+use crate::core::selection::{Candidate, Tier};
+use crate::core::sharing::{Shared, divided, parts};
 use crate::core::steering::Share;
 
 impl World {
@@ -94,7 +94,10 @@ impl World {
                 id,
                 name: &name.backend,
                 fingerprint: member.fingerprint,
-                backup: backups.contains(&(&*name.service, &*name.backend)),
+                tier: Tier {
+                    backup: backups.contains(&(&*name.service, &*name.backend)),
+                    of_name: member.part.tier,
+                },
                 facts: self.health.judge(id).map(|judge| judge.facts()),
                 condition,
             };
@@ -115,36 +118,65 @@ impl World {
         let Some(applied) = &self.applied else { return };
         let ids = self.members.services.values();
         let mut shares: BTreeMap<ServiceId, Shares> = ids.map(|&service| (service, Shares::default())).collect();
-        let all = self.members.backends.iter();
-        let members = all.filter(|(_, member)| member.leaving.is_none());
-        // Of several addresses one that was never judged has no part yet: until it has, others keep theirs.
-        let is_awaited =
-            |id: &BackendId, member: &Member| member.sharers > 1 && self.conditions[id].state == State::Checking;
-        let mut sharers: BTreeMap<&Name, u16> = BTreeMap::new();
-        for (id, member) in members.clone().filter(|(_, member)| member.sharers > 1) {
-            if let Some(name) = member.name.as_ref().filter(|_| !is_awaited(id, member)) {
-                *sharers.entry(name).or_default() += 1;
-            }
-        }
-        for (id, member) in members {
-            let several = member.name.as_ref().and_then(|name| sharers.get(name));
-            let sharers = several.copied().unwrap_or(1);
-            let weight = if is_awaited(id, member) { 0 } else { member.weight };
+        let shared = self.shared();
+        let members = self.members.backends.iter();
+        for (id, member) in members.filter(|(_, member)| member.leaving.is_none()) {
+            let own = shared.get(id).copied();
+            let of = |weight| own.map_or(Shared::whole(weight), |own| Shared { weight, ..own });
+            let weight = if self.is_awaited(*id, member) { 0 } else { member.weight };
             let shares = shares.entry(member.service).or_default();
             shares.backends.push((*id, member.fingerprint));
-            shares.weights.push((weight, sharers));
-            shares.now.push((self.conditions[id].share, sharers));
+            shares.weights.push(of(weight));
+            shares.now.push(of(self.conditions[id].share));
         }
         let services = applied.file.config.services.iter();
         let algorithms = services
             .map(|(name, service)| (self.members.services[name], service.algorithm))
             .collect();
-        let shares = shares.into_iter().map(|(service, shares)| (service, shares.divided()));
-        tables::update(&mut self.tables, shares.collect(), &algorithms);
+        let shares: BTreeMap<ServiceId, Vec<Share>> = shares
+            .into_iter()
+            .map(|(service, shares)| (service, shares.divided()))
+            .collect();
+        // Without names they are as they were.
+        for share in shares.values().flatten().filter(|_| !shared.is_empty()) {
+            if let Some(condition) = self.conditions.get_mut(&share.backend) {
+                condition.share = share.effective_weight;
+            }
+        }
+        tables::update(&mut self.tables, shares, &algorithms);
+    }
+
+    /// Of several that a name leads to, one that was never judged has no part yet: until it has, others keep theirs.
+    fn is_awaited(&self, id: BackendId, member: &Member) -> bool {
+        member.part.others > 0 && self.conditions[&id].state == State::Checking
+    }
+
+    /// Which part of the weight each of those has that a name leads to, by tier.
+    fn shared(&self) -> BTreeMap<BackendId, Shared> {
+        let mut together: BTreeMap<(&Name, u16), Vec<(BackendId, u16)>> = BTreeMap::new();
+        for (id, member) in &self.members.backends {
+            let name = member
+                .name
+                .as_ref()
+                .filter(|_| member.leaving.is_none() && member.part.others > 0);
+            if let Some(name) = name.filter(|_| !self.is_awaited(*id, member)) {
+                let tier = together.entry((name, member.part.tier)).or_default();
+                tier.push((*id, member.part.weight));
+            }
+        }
+        let divided = together.into_values().flat_map(|sharers| {
+            let (ids, weights): (Vec<BackendId>, Vec<u16>) = sharers.into_iter().unzip();
+            let parts = parts(&weights);
+            let of = parts.iter().sum();
+            ids.into_iter()
+                .zip(parts)
+                .map(move |(id, part)| (id, Shared { weight: 0, part, of }))
+        });
+        divided.collect()
     }
 }
 
-/// Of a service, before the addresses of a name have their part of its weight.
+/// Of a service, before those that a name leads to have their part of its weight.
 #[derive(Default)]
 struct Shares {
     backends: Vec<(BackendId, u64)>,

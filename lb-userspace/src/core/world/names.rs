@@ -9,7 +9,7 @@ use lb_common::abi::BackendId;
 use super::{Moment, World};
 use crate::core::condition::State;
 use crate::core::config::{Backend, Config};
-use crate::core::dns::{Answer, Change, Names, Question};
+use crate::core::dns::{Answer, Change, Names, Question, Record};
 use crate::core::journal::What;
 use crate::core::members::Name;
 
@@ -28,11 +28,12 @@ impl World {
         self.applied.as_ref()?.file.config.dns.servers.as_deref()
     }
 
-    /// The backends of the file that have the name.
+    /// The backends of the file that the name is asked for.
     pub fn backends_of(&self, question: &Question) -> Vec<Name> {
-        let applied = self.applied.iter();
-        applied
-            .flat_map(|applied| backends_of(&applied.file.config, question))
+        let config = self.applied.iter().map(|applied| &applied.file.config);
+        let behind = self.names.behind(question);
+        config
+            .flat_map(|config| behind.iter().flat_map(|question| backends_of(config, question)))
             .collect()
     }
 
@@ -52,18 +53,14 @@ impl World {
     /// Lets addresses go that names had; true: some went.
     pub(super) fn let_addresses_go(&mut self, now: Moment) -> bool {
         let mut names = std::mem::take(&mut self.names);
-        let change = names.let_go(|question, address| self.is_ready(question, address), now.monotonic);
+        let change = names.let_go(|names, question, record| self.is_ready(names, question, record), now);
         self.names = names;
         self.take_up(change, now)
     }
 
     /// What the interfaces must reach beside the addresses of the file.
     pub(super) fn addresses_of_names(&self) -> BTreeSet<IpAddr> {
-        let applied = self.applied.iter();
-        let questions = applied.flat_map(|applied| applied.file.config.questions());
-        questions
-            .flat_map(|question| self.names.addresses(&question).collect::<Vec<_>>())
-            .collect()
+        self.names.all_addresses().collect()
     }
 
     /// A backend may be in trouble: if it has a name, that may have moved.
@@ -73,23 +70,30 @@ impl World {
             .backends
             .get(&backend)
             .filter(|member| member.leaving.is_none());
-        let name = member.and_then(|member| member.name.as_ref());
-        if let Some(question) = name.and_then(|name| self.question_of(name)) {
-            self.names.doubt(&question, now);
+        let Some(member) = member else { return };
+        if let Some(question) = member.name.as_ref().and_then(|name| self.question_of(name)) {
+            self.names.doubt(&question, member.address.ip(), now);
         }
     }
 
     /// Who waits for those in its place to be judged waits no longer.
-    fn is_ready(&self, question: &Question, address: IpAddr) -> bool {
-        let mut same = self.members.backends.iter().filter(|(_, member)| {
+    fn is_ready(&self, names: &Names, question: &Question, record: &Record) -> bool {
+        let addresses = names.addresses_behind(question, record);
+        let behind = names.behind(question);
+        let port = record.target().map(|target| target.port);
+        let mut led_to = self.members.backends.iter().filter(|(_, member)| {
             let name = member.name.as_ref().filter(|_| member.leaving.is_none());
-            let asked = name.and_then(|name| self.question_of(name));
-            member.address.ip() == address && asked.as_ref() == Some(question)
+            let asked_for = name.and_then(|name| self.question_of(name));
+            addresses.contains(&member.address.ip())
+                && port.is_none_or(|port| member.address.port() == port)
+                && asked_for.is_some_and(|asked_for| behind.contains(&&asked_for))
         });
-        same.all(|(id, _)| {
-            let state = self.conditions.get(id).map(|condition| condition.state);
-            !matches!(state, Some(State::Checking | State::Down))
-        })
+        // A target that nobody has found yet is not ready.
+        !addresses.is_empty()
+            && led_to.all(|(id, _)| {
+                let state = self.conditions.get(id).map(|condition| condition.state);
+                !matches!(state, Some(State::Checking | State::Down))
+            })
     }
 
     /// What is asked about a backend that has a name.
@@ -102,7 +106,7 @@ impl World {
         let Some(applied) = &self.applied else { return false };
         let config = &applied.file.config;
         for news in &news {
-            for name in backends_of(config, &news.question) {
+            for name in self.backends_of(&news.question) {
                 let text = format!("{}: {}", news.question.host, news.text);
                 self.journal.write(now.wall, What::Resolved { name, text });
             }

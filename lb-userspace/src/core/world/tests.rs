@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::config::parse;
 use crate::core::desired::desired;
-use crate::core::dns::Answer;
+use crate::core::dns::{Answer, Family, Rank, Record, Wanted};
 use crate::core::health::observation::{Code, Facts, Failure, Observation, Outcome, Phase};
 use crate::core::members::Name;
 use crate::core::network::{KernelRoute, Link, Own, Prefix};
@@ -288,10 +288,10 @@ fn an_address_never_leaves_while_nobody_would_act_on_it() {
         wall: SystemTime::UNIX_EPOCH,
     };
     let file = "[service.web]\nlisten = \"198.18.0.100:80\"\nbackends = [\"app.example:80\"]\n";
-    let question = Question::new("app.example", crate::core::dns::Family::Ipv4);
+    let question = Question::new("app.example", Family::Ipv4, Wanted::Addresses);
     let answer = |last| {
         let found = crate::core::dns::Found {
-            addresses: vec![std::net::Ipv4Addr::new(198, 18, 1, last).into()],
+            records: vec![(Record::Address([198, 18, 1, last].into()), Rank::default())],
             ttl: Duration::from_secs(1),
             server: ([198, 18, 0, 53], 53).into(),
         };

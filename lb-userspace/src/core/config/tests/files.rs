@@ -242,12 +242,15 @@ listen = "198.18.0.100:80"
 backends = ["cloud", "198.18.1.11:80"]
 [service.six]
 listen = "[2001:db8::1]:80"
-backends = ["app.example:81"]
+backends = ["app.example:81", "records"]
+[backend.records]
+srv = "_http._tcp.App.example."
 "#;
     let config = config(text);
     let questions: Vec<Question> = config.questions().collect();
-    let question = |family| Question::new("app.example", family);
-    assert_eq!(questions, [question(Family::Ipv4), question(Family::Ipv6)]);
+    let question = |family| Question::new("app.example", family, Wanted::Addresses);
+    let records = Question::new("_http._tcp.app.example", Family::Ipv6, Wanted::Targets);
+    assert_eq!(questions, [question(Family::Ipv4), question(Family::Ipv6), records]);
     let half = Duration::from_millis(500);
     let dns = Dns {
         servers: Some(vec!["198.18.0.53:5353".parse().unwrap()]),

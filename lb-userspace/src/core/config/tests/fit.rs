@@ -44,9 +44,14 @@ fn backends_of_a_service() {
         (
             "[backend.a]\naddress = \"198.18.1.1:1\"\nsrv = \"_a._tcp.example\"\n[service.web]\n\
           listen = \"198.18.0.1:1\"\nbackends = [\"a\"]\n",
+            &["1:1 backend \"a\": has more than one of address, host and srv"],
+        ),
+        (
+            "[backend.a]\nsrv = \"_a._tcp.example\"\n[backend.b]\nsrv = \"http.example\"\n[service.web]\n\
+          listen = \"198.18.0.1:1\"\nmode = \"dsr-l2\"\nbackends = [\"a\", \"b\"]\n",
             &[
-                "1:1 backend \"a\": has more than one of address, host and srv",
-                "3:1 backend \"a\": srv: following SRV records is not available in this version of Naru yet; remove it to run",
+                "4:7 backend \"b\": srv: \"http.example\" is not the name of SRV records",
+                "8:13 service \"web\": the SRV records of backend \"a\" have ports of their own; mode dsr-l2 does not translate ports",
             ],
         ),
         (

@@ -24,18 +24,6 @@ fn keys_of_a_service() {
     }
 }
 
-#[test]
-fn records_of_services() {
-    let text = r#"[backend.b]
-srv = "_http._tcp.app.example"
-[service.names]
-listen = "198.18.0.100:80"
-backends = ["b", "app2.example:80"]
-"#;
-    let expected = lines(&[(2, 1, "backend \"b\": srv: following SRV records is")]);
-    assert_eq!(found(text), expected);
-}
-
 fn lines(expected: &[(usize, usize, &str)]) -> Vec<String> {
     let line = |(line, column, what): &(usize, usize, &str)| {
         format!("{line}:{column} {what} not available in this version of Naru yet; remove it to run")
