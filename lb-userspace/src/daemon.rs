@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 use crate::core::desired::desired;
 use crate::core::dns::{Answer, Question};
 use crate::core::endings::Ending;
+use crate::core::keeping::Kept;
 use crate::core::kernel::{Action, KernelState};
 use crate::core::network::Network;
 use crate::core::plan;
@@ -36,7 +37,7 @@ use crate::io::flows::Sweep;
 use crate::io::frames::Frames;
 use crate::io::hooks::Hooks;
 use crate::io::probes::Crew;
-use crate::io::record::Record;
+use crate::io::record::Records;
 use crate::io::vrrp::{News, Ownership};
 use crate::io::watched::Programs;
 use crate::io::{config_file, netlink, systemd};
@@ -81,7 +82,7 @@ pub struct Daemon {
     network: netlink::Watch,
     file: config_file::Watch,
     control: Control,
-    record: Record,
+    records: Records,
     /// Answered when what was said is on disk, or takes too long to get there.
     promised: Vec<Promise>,
     crew: Crew,
@@ -115,7 +116,7 @@ impl Daemon {
         let mut sweep_timer = every(SWEEP_EVERY);
         systemd::ready(&self.summary());
         loop {
-            self.write_record();
+            self.write_records();
             self.weigh_shared();
             if self.swept.elapsed() > SWEEP_WAITS {
                 self.sweep();
@@ -126,7 +127,7 @@ impl Daemon {
                 () = stop.wanted() => break,
                 _ = reload.recv() => drop(self.reload().await),
                 call = self.control.call() => self.answer(call).await,
-                outcome = self.record.written() => self.recorded(outcome),
+                (kept, outcome) = self.records.written() => self.recorded(kept, outcome),
                 () = at(self.promised.first().map(Promise::due)) => self.keep_promises(),
                 () = self.network.changed() => self.network_changed(),
                 news = news(&mut self.ownership) => self.shared_news(news),
@@ -151,7 +152,7 @@ impl Daemon {
             ownership.stop();
         }
         if timeout(DISK_WAITS, self.write_to_end()).await.is_err() {
-            warn!("what operators said last is not written yet, and will not hold after a restart: the disk hangs");
+            warn!("what was to hold after a restart is not written yet, and will not: the disk hangs");
         }
         info!(
             pins = %self.pin_dir().display(),
@@ -160,9 +161,9 @@ impl Daemon {
     }
 
     async fn write_to_end(&mut self) {
-        while self.record.is_writing() {
-            let outcome = self.record.written().await;
-            self.recorded(outcome);
+        while Kept::ALL.iter().any(|kept| self.records.is_writing(*kept)) {
+            let (kept, outcome) = self.records.written().await;
+            self.recorded(kept, outcome);
         }
     }
 
@@ -189,9 +190,9 @@ impl Daemon {
     }
 
     /// Not before a start has succeeded: one that fails changes nothing.
-    fn write_record(&mut self) {
-        if let Some(text) = self.world.take_record() {
-            self.record.write(text);
+    fn write_records(&mut self) {
+        while let Some((kept, text)) = self.world.take_record() {
+            self.records.write(kept, text);
         }
     }
 

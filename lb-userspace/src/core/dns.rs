@@ -5,6 +5,7 @@
 //! `io::dns`. Tested in `tests.rs` beside it, and by the scenarios `dns_*`.
 
 pub mod document;
+mod known;
 mod name;
 mod record;
 mod replies;
@@ -16,6 +17,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
+pub use self::known::{Known, Set};
 pub use self::name::MAX_RECORDS;
 use self::name::Name;
 pub use self::record::{Rank, Record, Target};
@@ -24,7 +28,7 @@ use super::config::Dns;
 use super::world::Moment;
 
 /// What a name server is asked. The families of a name are apart: trouble with one is none of the other's.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Question {
     /// In lower case, without a dot at its end.
     pub host: String,
@@ -33,13 +37,15 @@ pub struct Question {
     pub wanted: Wanted,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Family {
     Ipv4,
     Ipv6,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Wanted {
     Addresses,
     /// SRV records.
@@ -98,8 +104,10 @@ pub struct Standing {
     pub since: SystemTime,
     /// When it is asked about next; None: just now.
     pub next: Option<Instant>,
-    /// The last answer with records.
+    /// The last answer with records, in this daemon's time.
     pub last: Option<Last>,
+    /// When there was one, maybe before this start.
+    pub answered_at: Option<SystemTime>,
     /// In the last answer, and followed.
     pub records: Vec<(Record, Rank)>,
     /// Followed though they are not in the last answer.
@@ -120,7 +128,15 @@ pub struct Names {
     names: BTreeMap<Question, Name>,
     /// Those that backends have; all others are their targets.
     asked_for: BTreeSet<Question>,
+    /// Where names led before this start, until they are followed.
+    recalled: Known,
+    /// What is to be known after a restart has changed since this was asked.
+    unkept: bool,
+    kept_at: Option<Instant>,
 }
+
+/// How old the age of what is kept may be.
+const KEPT_FOR: Duration = Duration::from_secs(60);
 
 impl Question {
     pub fn new(host: &str, family: Family, wanted: Wanted) -> Self {
@@ -156,23 +172,61 @@ impl fmt::Display for Nothing {
     }
 }
 
+impl Change {
+    fn add(&mut self, Self { members, news }: Self) {
+        self.members |= members;
+        self.news.extend(news);
+    }
+}
+
 impl Names {
-    /// Whom to follow from now on. What is known of those that stay is kept.
-    pub fn follow(&mut self, questions: BTreeSet<Question>, now: Moment) {
-        self.asked_for = questions;
-        self.follow_targets(now);
+    /// What was known before this start: those that will be followed lead there until they are answered.
+    pub fn recall(&mut self, known: Known) {
+        self.recalled = known;
     }
 
-    fn follow_targets(&mut self, now: Moment) {
+    /// What is to be known after a restart, if that has changed.
+    pub fn to_keep(&mut self, now: Instant) -> Option<Known> {
+        let unkept = std::mem::take(&mut self.unkept);
+        unkept.then(|| {
+            self.kept_at = Some(now);
+            self.known()
+        })
+    }
+
+    pub fn known(&self) -> Known {
+        let sets = self.names.iter();
+        Known(
+            sets.filter_map(|(question, name)| Some((question.clone(), name.set()?)))
+                .collect(),
+        )
+    }
+
+    /// Whom to follow from now on. What is known of those that stay is kept.
+    pub fn follow(&mut self, questions: BTreeSet<Question>, now: Moment) -> Change {
+        self.asked_for = questions;
+        let mut change = self.follow_targets(now);
+        // Those of names that were recalled just now.
+        change.add(self.follow_targets(now));
+        self.recalled = Known::default();
+        self.unkept = true;
+        change
+    }
+
+    fn follow_targets(&mut self, now: Moment) -> Change {
         let mut all = self.asked_for.clone();
         all.extend(self.asked_for.iter().flat_map(|question| self.targets(question)));
         self.names.retain(|question, _| all.contains(question));
+        all.retain(|question| !self.names.contains_key(question));
+        let mut change = Change::default();
         for question in all {
-            let seed = &question;
-            self.names
-                .entry(question.clone())
-                .or_insert_with(|| Name::new(seed, now));
+            let mut name = Name::new(&question, now);
+            if let Some(set) = self.recalled.0.remove(&question) {
+                change.add(name.recall(set, now).of(&question));
+            }
+            self.names.insert(question, name);
         }
+        change
     }
 
     /// Questions to ask now; each is to be answered, if only by a failure.
@@ -189,9 +243,11 @@ impl Names {
         let Some(name) = self.names.get_mut(question) else {
             return Change::default();
         };
-        let change = name.answered(answer, dns, now).of(question);
+        let mut change = name.answered(answer, dns, now).of(question);
+        let kept_long_ago = self.kept_at.is_none_or(|at| now.monotonic >= at + KEPT_FOR);
+        self.unkept |= change.members || kept_long_ago;
         if change.members && question.wanted == Wanted::Targets {
-            self.follow_targets(now);
+            change.add(self.follow_targets(now));
         }
         change
     }
@@ -220,12 +276,10 @@ impl Names {
         let mut all = Change::default();
         for (question, name) in &mut self.names {
             let change = name.let_go(ready.contains(question), now.monotonic);
-            let Change { members, news } = change.of(question);
-            all.members |= members;
-            all.news.extend(news);
+            all.add(change.of(question));
         }
         if all.members {
-            self.follow_targets(now);
+            all.add(self.follow_targets(now));
         }
         all
     }

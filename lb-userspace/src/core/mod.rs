@@ -13,6 +13,7 @@ pub mod fingerprint;
 pub mod health;
 pub mod interfaces;
 pub mod journal;
+pub mod keeping;
 pub mod kernel;
 pub mod members;
 pub mod network;

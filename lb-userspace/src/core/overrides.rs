@@ -1,9 +1,8 @@
 //! What operators said about backends: it holds until taken back, or until the file's word on that backend changes.
 //!
 //! A changed file wins because it is the newer word. A restart changes nothing: `record` is how overrides are kept over
-//! it, `keeping` when they are written. Tested there, and by the scenarios `override_*`.
+//! it. Tested there, and by the scenarios `override_*`.
 
-pub mod keeping;
 mod record;
 
 use std::collections::BTreeMap;

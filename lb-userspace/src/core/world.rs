@@ -7,6 +7,7 @@ mod apply;
 mod checks;
 mod conclude;
 mod event;
+mod keeping;
 mod names;
 mod overrides;
 mod pace;
@@ -25,15 +26,15 @@ use lb_common::verdict::Reason;
 use super::alarm::Alarms;
 use super::condition::{Condition, State};
 use super::config::{Node, Parsed, Xdp};
-use super::dns::{Names, Question};
+use super::dns::{Known, Names, Question};
 use super::endings::Terms;
 use super::health::{Health, Launch};
 use super::journal::{Journal, What};
+use super::keeping::{Keeping, Kept};
 use super::kernel::{Attachment, KernelState};
 use super::members::Members;
 use super::network::Network;
 use super::next_hops::NextHops;
-use super::overrides::keeping::Keeping;
 use super::overrides::{Overrides, Said};
 use super::plan::Failure;
 use super::rises::Rises;
@@ -65,7 +66,8 @@ pub struct World {
     overcrowded: Option<String>,
     members: Members,
     overrides: Overrides,
-    keeping: Keeping,
+    keeping: Keeping<Overrides>,
+    keeping_names: Keeping<Known>,
     alarms: Alarms,
     /// Services where the alarm that decides would leave nobody.
     unheeded: BTreeSet<ServiceId>,
@@ -122,7 +124,7 @@ impl World {
         }
         self.questions.extend(self.names.due(now.monotonic));
         self.launches.extend(self.health.due(now.monotonic));
-        self.keeping.follow(&self.overrides, now.monotonic);
+        self.keep(now.monotonic);
         changed
     }
 
@@ -156,12 +158,19 @@ impl World {
                         .change(name, change, Said { by, at: now.wall }, &applied.file.config);
                 }
             }
-            Event::Recalled(record) => {
+            Event::Recalled(Kept::Overrides, record) => {
                 self.overrides = self.keeping.recall(record);
                 return false;
             }
-            Event::Recorded(outcome) => {
-                self.keeping.recorded(outcome, now.monotonic);
+            Event::Recalled(Kept::Names, record) => {
+                self.names.recall(self.keeping_names.recall(record));
+                return false;
+            }
+            Event::Recorded(kept, outcome) => {
+                match kept {
+                    Kept::Overrides => self.keeping.recorded(outcome, now.monotonic),
+                    Kept::Names => self.keeping_names.recorded(outcome, now.monotonic),
+                }
                 return false;
             }
             Event::Observed(seen) => {
@@ -241,6 +250,7 @@ impl World {
             self.retry_at,
             self.health.next_deadline(),
             self.keeping.next_deadline(),
+            self.keeping_names.next_deadline(),
             self.alarms.next_deadline(),
             self.selection.next_deadline(),
             self.pace.next_deadline(),

@@ -9,10 +9,11 @@ use serde::Serialize;
 use serde_json::json;
 use tracing::info;
 
-use super::{DISK_WAITS, Daemon};
+use super::{DISK_WAITS, Daemon, now};
 use crate::core::config::MAX_WEIGHT;
 use crate::core::dns::document::documents;
 use crate::core::explain::{self, Explanation};
+use crate::core::keeping::Kept;
 use crate::core::members::{Member, Name};
 use crate::core::overrides::Change;
 use crate::core::status::{About, Counters, Status};
@@ -54,7 +55,7 @@ impl Daemon {
             Request::Vrrp {} => document(self.vrrp().await),
             Request::Failover { name } => self.failover(name).await.and_then(document),
             Request::Failback { name } => self.failback(name).await.and_then(document),
-            Request::Dns {} => document(documents(&self.world, Instant::now())),
+            Request::Dns {} => document(documents(&self.world, now())),
             Request::Disable { target } => return self.change(call, target, Change::Disable),
             Request::Enable { target } => return self.change(call, target, Change::Enable),
             Request::Drain { target } => return self.change(call, target, Change::Drain),
@@ -123,15 +124,15 @@ impl Daemon {
             change,
             by,
         });
-        self.write_record();
+        self.write_records();
         let said = Instant::now();
         self.promised.push(Promise { call, name, said });
         self.keep_promises();
     }
 
-    pub(super) fn recorded(&mut self, outcome: Result<(), String>) {
+    pub(super) fn recorded(&mut self, kept: Kept, outcome: Result<(), String>) {
         let failed = outcome.is_err();
-        self.happened(Event::Recorded(outcome));
+        self.happened(Event::Recorded(kept, outcome));
         if failed {
             self.tell_all();
         }
@@ -141,7 +142,7 @@ impl Daemon {
     /// Who has the answer may count on it after a restart, or is told that it may not hold.
     pub(super) fn keep_promises(&mut self) {
         let now = Instant::now();
-        let is_writing = self.record.is_writing();
+        let is_writing = self.records.is_writing(Kept::Overrides);
         for promise in std::mem::take(&mut self.promised) {
             if is_writing && now < promise.due() {
                 self.promised.push(promise);

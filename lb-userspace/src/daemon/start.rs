@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::report::Told;
 use super::{Daemon, now};
 use crate::core::config::{self, Config, Diagnostic, Parsed};
+use crate::core::keeping::Kept;
 use crate::core::kernel::{Action, KernelState};
 use crate::core::network::Network;
 use crate::core::plan;
@@ -22,7 +23,7 @@ use crate::io::dns::Resolver;
 use crate::io::frames::Frames;
 use crate::io::hooks::Hooks;
 use crate::io::probes::Crew;
-use crate::io::record::Record;
+use crate::io::record::Records;
 use crate::io::watched::Programs;
 use crate::io::{config_file, netlink, privileges};
 
@@ -66,7 +67,7 @@ impl Daemon {
         check_interfaces(&parsed.config, None, &picture).map_err(|reason| anyhow!(reason))?;
         let node = parsed.config.node.clone();
         let control = Control::bind(&node.run_dir)?;
-        let record = Record::open(&node.state_dir)?;
+        let records = Records::open(&node.state_dir)?;
         let file = config_file::Watch::open(&path, text.clone())?;
         let frames = Frames::open()?;
         let mut kernel = Kernel::open(&node.pin_dir, node.max_flows)?;
@@ -89,7 +90,7 @@ impl Daemon {
             network,
             file,
             control,
-            record,
+            records,
             promised: Vec::new(),
             crew: Crew::gather(),
             resolver: Resolver::default(),
@@ -117,8 +118,10 @@ impl Daemon {
         self.world = World::adopt(&before, now());
         self.notice_lost(&picture);
         // It must be known before anything is steered.
-        if let Some(record) = self.record.read() {
-            self.learn(Event::Recalled(record));
+        for kept in Kept::ALL {
+            if let Some(record) = self.records.read(kept) {
+                self.learn(Event::Recalled(kept, record));
+            }
         }
         self.learn(Event::Network(picture));
         self.learn(Event::Config(Ok(file)));
@@ -146,10 +149,10 @@ impl Daemon {
 
     /// Before anything is written in its place.
     fn set_aside_damaged(&self) {
-        if self.world.keeping().is_damaged() {
-            match self.record.set_aside() {
-                Ok(path) => warn!(path = %path.display(), "a record of overrides that is damaged is set aside"),
-                Err(error) => warn!(%error, "cannot set aside a record of overrides that is damaged"),
+        for kept in Kept::ALL.into_iter().filter(|kept| self.world.is_damaged(*kept)) {
+            match self.records.set_aside(kept) {
+                Ok(path) => warn!(path = %path.display(), "a record that is damaged is set aside"),
+                Err(error) => warn!(%error, "cannot set aside a record that is damaged"),
             }
         }
     }

@@ -1,7 +1,7 @@
-//! The file that overrides are kept in: read once, at the start, and replaced as a whole.
+//! The files that hold after a restart what is kept for that: each read once, at the start, and replaced as a whole.
 //!
-//! Writing waits for the disk, so it happens beside the event loop, one write at a time. What stands there, and what
-//! its loss means, is for `core::overrides`. Tested here and by the lab case `operator`.
+//! Writing waits for the disk, so it happens beside the event loop, one write of a file at a time. What stands there,
+//! and what its loss means, is for `core::keeping`. Tested here and by the lab cases `operator` and `dns`.
 
 use std::fs::{self, File, TryLockError};
 use std::future::pending;
@@ -12,20 +12,27 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-const FILE: &str = "overrides.json";
-/// More than operators say: each backend there is room for takes some hundred bytes.
+use crate::core::keeping::Kept;
+
+/// More than there is to say: each backend there is room for takes some hundred bytes.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
-pub struct Record {
-    path: PathBuf,
-    under_way: Option<JoinHandle<Result<(), String>>>,
-    /// To be written when that is done.
-    next: Option<String>,
+/// All that is kept, in one folder.
+pub struct Records {
+    overrides: Record,
+    names: Record,
     /// Of the folder; None where there is none yet.
     _lock: Option<File>,
 }
 
-impl Record {
+struct Record {
+    path: PathBuf,
+    under_way: Option<JoinHandle<Result<(), String>>>,
+    /// To be written when that is done.
+    next: Option<String>,
+}
+
+impl Records {
     /// Refused only where another daemon writes there. A folder that cannot be made is told by `read` and `write`.
     pub fn open(state_dir: &Path) -> anyhow::Result<Self> {
         let folder = fs::create_dir_all(state_dir).and_then(|()| File::open(state_dir)).ok();
@@ -36,15 +43,59 @@ impl Record {
             );
         }
         Ok(Self {
-            path: state_dir.join(FILE),
-            under_way: None,
-            next: None,
+            overrides: Record::at(state_dir.join("overrides.json")),
+            names: Record::at(state_dir.join("names.json")),
             _lock: folder,
         })
     }
 
     /// None: nobody has written any. One that was set aside is told until there is another.
-    pub fn read(&self) -> Option<Result<Vec<u8>, String>> {
+    pub fn read(&self, kept: Kept) -> Option<Result<Vec<u8>, String>> {
+        self.of(kept).read()
+    }
+
+    /// A record nobody understands is no longer in the way, and still there for who wants to look into it.
+    pub fn set_aside(&self, kept: Kept) -> io::Result<PathBuf> {
+        self.of(kept).set_aside()
+    }
+
+    pub fn write(&mut self, kept: Kept, text: String) {
+        match kept {
+            Kept::Overrides => self.overrides.write(text),
+            Kept::Names => self.names.write(text),
+        }
+    }
+
+    pub fn is_writing(&self, kept: Kept) -> bool {
+        self.of(kept).under_way.is_some()
+    }
+
+    /// What became of a write; the next one is then under way. Cancel safe.
+    pub async fn written(&mut self) -> (Kept, Result<(), String>) {
+        tokio::select! {
+            outcome = self.overrides.written() => (Kept::Overrides, outcome),
+            outcome = self.names.written() => (Kept::Names, outcome),
+        }
+    }
+
+    const fn of(&self, kept: Kept) -> &Record {
+        match kept {
+            Kept::Overrides => &self.overrides,
+            Kept::Names => &self.names,
+        }
+    }
+}
+
+impl Record {
+    const fn at(path: PathBuf) -> Self {
+        Self {
+            path,
+            under_way: None,
+            next: None,
+        }
+    }
+
+    fn read(&self) -> Option<Result<Vec<u8>, String>> {
         match read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let aside = self.aside();
@@ -56,8 +107,7 @@ impl Record {
         }
     }
 
-    /// A record nobody understands is no longer in the way, and still there for who wants to look into it.
-    pub fn set_aside(&self) -> io::Result<PathBuf> {
+    fn set_aside(&self) -> io::Result<PathBuf> {
         let aside = self.aside();
         fs::rename(&self.path, &aside)?;
         Ok(aside)
@@ -67,7 +117,7 @@ impl Record {
         self.path.with_extension("json.damaged")
     }
 
-    pub fn write(&mut self, text: String) {
+    fn write(&mut self, text: String) {
         if self.under_way.is_some() {
             self.next = Some(text);
             return;
@@ -77,12 +127,7 @@ impl Record {
         self.under_way = Some(spawn_blocking(write));
     }
 
-    pub fn is_writing(&self) -> bool {
-        self.under_way.is_some()
-    }
-
-    /// What became of a write; the next one is then under way. Cancel safe.
-    pub async fn written(&mut self) -> Result<(), String> {
+    async fn written(&mut self) -> Result<(), String> {
         let Some(task) = &mut self.under_way else {
             return pending().await;
         };
@@ -125,6 +170,8 @@ mod tests {
 
     use super::*;
 
+    const KEPT: Kept = Kept::Overrides;
+
     struct Folder(PathBuf);
 
     impl Folder {
@@ -144,24 +191,24 @@ mod tests {
     #[tokio::test]
     async fn the_last_text_stays() {
         let folder = Folder::new("last");
-        let mut record = Record::open(&folder.0.join("deep")).unwrap();
-        assert_eq!(record.read(), None);
+        let mut records = Records::open(&folder.0.join("deep")).unwrap();
+        assert_eq!(records.read(KEPT), None);
         for text in ["one", "two", "three"] {
-            record.write(text.to_owned());
+            records.write(KEPT, text.to_owned());
         }
-        while record.is_writing() {
-            assert_eq!(record.written().await, Ok(()));
+        while records.is_writing(KEPT) {
+            assert_eq!(records.written().await, (KEPT, Ok(())));
         }
-        assert_eq!(record.read(), Some(Ok(b"three".to_vec())));
+        assert_eq!(records.read(KEPT), Some(Ok(b"three".to_vec())));
         let left: Vec<_> = fs::read_dir(folder.0.join("deep")).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
 
-        let aside = record.set_aside().unwrap();
+        let aside = records.set_aside(KEPT).unwrap();
         assert_eq!(fs::read_to_string(&aside).unwrap(), "three");
-        let told = record.read().unwrap().unwrap_err();
+        let told = records.read(KEPT).unwrap().unwrap_err();
         assert_eq!(told, format!("it is set aside as {}", aside.display()));
         fs::remove_file(aside).unwrap();
-        assert_eq!(record.read(), None);
+        assert_eq!(records.read(KEPT), None);
     }
 
     /// A folder that is a file: nobody, not even root, writes below it.
@@ -169,24 +216,24 @@ mod tests {
     async fn a_folder_that_cannot_be_is_told_and_tried_again() {
         let folder = Folder::new("blocked");
         fs::write(&folder.0, "in the way").unwrap();
-        let mut record = Record::open(&folder.0).unwrap();
-        record.write("one".to_owned());
-        let error = record.written().await.unwrap_err();
+        let mut records = Records::open(&folder.0).unwrap();
+        records.write(KEPT, "one".to_owned());
+        let error = records.written().await.1.unwrap_err();
         assert!(
             error.starts_with("cannot write ") && error.contains("overrides.json: "),
             "{error}"
         );
         fs::remove_file(&folder.0).unwrap();
-        record.write("two".to_owned());
-        assert_eq!(record.written().await, Ok(()));
-        assert_eq!(record.read(), Some(Ok(b"two".to_vec())));
+        records.write(KEPT, "two".to_owned());
+        assert_eq!(records.written().await, (KEPT, Ok(())));
+        assert_eq!(records.read(KEPT), Some(Ok(b"two".to_vec())));
     }
 
     #[test]
     fn a_link_in_the_way_is_not_followed() {
         let folder = Folder::new("link");
         fs::create_dir_all(&folder.0).unwrap();
-        let (victim, path) = (folder.0.join("victim"), folder.0.join(FILE));
+        let (victim, path) = (folder.0.join("victim"), folder.0.join("overrides.json"));
         fs::write(&victim, "precious").unwrap();
         symlink(&victim, folder.0.join("overrides.json.new")).unwrap();
         replace(&path, "one").unwrap();
@@ -200,10 +247,10 @@ mod tests {
     #[test]
     fn a_folder_has_one_writer() {
         let folder = Folder::new("one");
-        let first = Record::open(&folder.0).unwrap();
-        let error = Record::open(&folder.0).err().unwrap().to_string();
+        let first = Records::open(&folder.0).unwrap();
+        let error = Records::open(&folder.0).err().unwrap().to_string();
         assert!(error.contains("another naru") && error.contains("state_dir"), "{error}");
         drop(first);
-        assert!(Record::open(&folder.0).is_ok());
+        assert!(Records::open(&folder.0).is_ok());
     }
 }

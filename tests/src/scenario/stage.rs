@@ -16,6 +16,7 @@ use lb_userspace::core::desired::desired;
 use lb_userspace::core::dns::document;
 use lb_userspace::core::endings::Ending;
 use lb_userspace::core::explain;
+use lb_userspace::core::keeping::Kept;
 use lb_userspace::core::kernel::{Action, KernelState};
 use lb_userspace::core::members::Name;
 use lb_userspace::core::network::{Network, XdpAttachment, XdpMode};
@@ -41,8 +42,8 @@ pub struct Stage {
     names: Names,
     file: String,
     daemon: Option<Daemon>,
-    /// What the daemon has written down for the next one.
-    record: Option<String>,
+    /// What daemons have written down for the next one.
+    records: BTreeMap<Kept, String>,
     counters: Counters,
     traffic: Traffic,
     base: Instant,
@@ -72,7 +73,7 @@ impl Default for Stage {
             names: Names::default(),
             file: String::new(),
             daemon: None,
-            record: None,
+            records: BTreeMap::new(),
             counters: Counters {
                 flow_capacity: 262_144,
                 ..Counters::default()
@@ -93,7 +94,7 @@ impl Scene for Stage {
     fn prepare(&mut self, command: &str, body: &[String]) -> Result<()> {
         match command {
             "config" => self.file = unindent(body),
-            "record" => self.record = Some(unindent(body)),
+            "record" => drop(self.records.insert(Kept::Overrides, unindent(body))),
             "start" => drop(self.start()?),
             _ if host::change(&mut self.network, command)?
                 || self.backends.change(command)?
@@ -194,8 +195,8 @@ impl Stage {
         });
         self.backends.forget();
         self.names.forget();
-        if let Some(record) = self.record.clone() {
-            self.learn(Event::Recalled(Ok(record.into_bytes())))?;
+        for (kept, record) in self.records.clone() {
+            self.learn(Event::Recalled(kept, Ok(record.into_bytes())))?;
         }
         self.learn(Event::Network(self.network.clone()))?;
         self.learn(read(&self.file))?;
@@ -228,9 +229,9 @@ impl Stage {
         for question in daemon.world.take_questions() {
             self.names.ask(question, self.clock);
         }
-        if let Some(record) = daemon.world.take_record() {
-            self.record = Some(record);
-            daemon.world.handle(Event::Recorded(Ok(())), now);
+        while let Some((kept, record)) = daemon.world.take_record() {
+            self.records.insert(kept, record);
+            daemon.world.handle(Event::Recorded(kept, Ok(())), now);
         }
         Ok(changed)
     }
@@ -371,7 +372,7 @@ impl Stage {
             return self.status().map(Some);
         }
         if command == "dns" {
-            let names = document::documents(&daemon()?.world, self.now().monotonic);
+            let names = document::documents(&daemon()?.world, self.now());
             return Ok(Some(document::render(&names)));
         }
         if command == "events" {

@@ -3,13 +3,13 @@
 //! Its fields may be added to, never renamed. What people read of it is in `tests/it/scenarios/dns_command.scn`.
 
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Family, Question, Rank, Record, Standing, Wanted};
 use crate::core::timestamp::rfc3339;
-use crate::core::world::World;
+use crate::core::world::{Moment, World};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NameStatus {
@@ -24,8 +24,10 @@ pub struct NameStatus {
     pub missing: Vec<String>,
     /// What is left of the life of that answer; 0: it is over.
     pub ttl_left_seconds: Option<f64>,
-    /// Who gave it.
+    /// Who gave it; null: it is from before this start.
     pub server: Option<String>,
+    /// How old it is.
+    pub age_seconds: Option<f64>,
     /// What is wrong now.
     pub error: Option<String>,
     /// When that began, or ended.
@@ -37,7 +39,7 @@ pub struct NameStatus {
     pub next_query_seconds: Option<f64>,
 }
 
-pub fn documents(world: &World, now: Instant) -> Vec<NameStatus> {
+pub fn documents(world: &World, now: Moment) -> Vec<NameStatus> {
     let names = world.names().iter();
     let documents = names.map(|(question, standing)| {
         let backends = world.backends_of(question).into_iter();
@@ -47,9 +49,12 @@ pub fn documents(world: &World, now: Instant) -> Vec<NameStatus> {
     documents.collect()
 }
 
-fn document(question: &Question, backends: Vec<String>, standing: Standing, now: Instant) -> NameStatus {
+fn document(question: &Question, backends: Vec<String>, standing: Standing, now: Moment) -> NameStatus {
     let words = |records: &[Record]| records.iter().map(ToString::to_string).collect();
-    let left = |until: Instant| (until.saturating_duration_since(now).as_secs_f64() * 1000.0).round() / 1000.0;
+    let seconds = |duration: Duration| (duration.as_secs_f64() * 1000.0).round() / 1000.0;
+    let left = |until: Instant| seconds(until.saturating_duration_since(now.monotonic));
+    // A clock that was set back makes nothing older.
+    let age = |at| seconds(now.wall.duration_since(at).unwrap_or_default());
     let record = match (question.wanted, question.family) {
         (Wanted::Addresses, Family::Ipv4) => "A",
         (Wanted::Addresses, Family::Ipv6) => "AAAA",
@@ -63,6 +68,7 @@ fn document(question: &Question, backends: Vec<String>, standing: Standing, now:
         missing: words(&standing.missing),
         ttl_left_seconds: standing.last.map(|last| left(last.at + last.ttl)),
         server: standing.last.map(|last| last.server.to_string()),
+        age_seconds: standing.answered_at.map(age),
         error: standing.trouble,
         since: rfc3339(standing.since),
         previous: standing.before.iter().flat_map(|(before, _)| words(before)).collect(),
@@ -96,8 +102,13 @@ fn render_name(name: &NameStatus) -> String {
         let _infallible = write!(text, "\n  {key:<8} {value}");
     };
     line("backends", &name.backends.join(", "));
-    if let (Some(server), Some(left)) = (&name.server, name.ttl_left_seconds) {
-        line("answer", &format!("of {server}, good for {left:.1} s"));
+    if let Some(age) = name.age_seconds {
+        let from = name
+            .server
+            .as_ref()
+            .map_or("before this start".to_owned(), |server| format!("of {server}"));
+        let left = name.ttl_left_seconds.map(|left| format!(", good for {left:.1} s"));
+        line("answer", &format!("{from}, {age:.1} s old{}", left.unwrap_or_default()));
     }
     if !name.missing.is_empty() {
         line("missing", &format!("{}, serving for a while yet", list(&name.missing)));

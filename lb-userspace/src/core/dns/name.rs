@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Answer, Change, Family, Last, News, Nothing, Question, Rank, Record, Standing, Wanted};
+use super::{Answer, Change, Family, Last, News, Nothing, Question, Rank, Record, Set, Standing, Wanted};
 use crate::core::config::Dns;
 use crate::core::fingerprint::mix;
 use crate::core::world::Moment;
@@ -38,6 +38,8 @@ pub struct Name {
     wanted: Wanted,
     members: BTreeMap<Record, Member>,
     last: Option<Last>,
+    /// When it was answered with records, maybe before this start.
+    answered_at: Option<SystemTime>,
     before: Option<(Vec<Record>, SystemTime)>,
     /// When those that are members no more were last in an answer.
     gone: BTreeMap<Record, Instant>,
@@ -135,6 +137,7 @@ impl Name {
             wanted: question.wanted,
             members: BTreeMap::new(),
             last: None,
+            answered_at: None,
             before: None,
             gone: BTreeMap::new(),
             returns: VecDeque::new(),
@@ -147,6 +150,25 @@ impl Name {
             failure: None,
             left_out: 0,
         }
+    }
+
+    /// It leads where it did before this start, until there is an answer.
+    pub fn recall(&mut self, set: Set, now: Moment) -> Told {
+        let mut told = Told::default();
+        let named = self.within_bounds(set.records);
+        self.answered_at = Some(set.at);
+        self.take(&named, Duration::ZERO, now.monotonic, &mut told);
+        told.texts
+            .iter_mut()
+            .for_each(|text| text.push_str(", as before this start"));
+        told
+    }
+
+    /// What is to be recalled after another start.
+    pub fn set(&self) -> Option<Set> {
+        let records: Vec<_> = self.named().map(|(record, rank)| (record.clone(), rank)).collect();
+        let at = self.answered_at.filter(|_| !records.is_empty())?;
+        Some(Set { at, records })
     }
 
     /// True: the question is to be asked now.
@@ -201,6 +223,7 @@ impl Name {
             since: self.since,
             next: self.next,
             last: self.last,
+            answered_at: self.answered_at,
             records: self.named().map(|(record, rank)| (record.clone(), rank)).collect(),
             missing: self.missing().cloned().collect(),
             before: self.before.clone(),
@@ -267,6 +290,7 @@ impl Name {
                         ttl: found.ttl,
                         server: found.server,
                     });
+                    self.answered_at = Some(now.wall);
                     self.take(&named, wait, now.monotonic, &mut told);
                     wait
                 }

@@ -4,17 +4,20 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::Family;
 use crate::core::config::{is_host_name, is_routed};
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Record {
     Address(IpAddr),
     Target(Target),
 }
 
 /// Whose addresses are to be asked for, each for itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Target {
     /// In lower case, without a dot at its end.
     pub host: String,
@@ -22,7 +25,7 @@ pub struct Target {
 }
 
 /// Addresses are all alike.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rank {
     /// The lowest serve, others while none of those is up.
     pub priority: u16,

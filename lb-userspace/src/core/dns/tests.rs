@@ -37,7 +37,7 @@ impl Play {
             clock: Duration::ZERO,
         };
         let questions = BTreeSet::from([play.question.clone()]);
-        play.names.follow(questions, play.now());
+        assert_eq!(play.names.follow(questions, play.now()), Change::default());
         assert_eq!(play.names.due(play.now().monotonic), [play.question.clone()]);
         play
     }

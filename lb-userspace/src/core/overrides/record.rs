@@ -1,7 +1,6 @@
 //! Overrides as a text that another daemon reads after this one.
 //!
-//! What it cannot understand whole it refuses whole: half of what an operator said may be worse than nothing. Never
-//! touches a file. Tested here.
+//! Half of what an operator said may be worse than nothing. Tested here.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Override, Overrides, Said, Word};
 use crate::core::config::MAX_WEIGHT;
+use crate::core::keeping::{Keep, text, understand};
 use crate::core::members::Name;
 
 const FORMAT: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct Record {
-    format: u32,
     overrides: Vec<Row>,
 }
 
@@ -30,57 +29,44 @@ struct Row {
     file: Word,
 }
 
-/// Read first: a later format may have other rows.
-#[derive(Deserialize)]
-struct Head {
-    format: u32,
-}
+impl Keep for Overrides {
+    const LOST: &'static str = "overrides of before this start are not in force";
+    const WILL_BE_LOST: &'static str = "overrides will not hold after a restart";
 
-pub fn write(overrides: &Overrides) -> String {
-    let row = |(name, said): (&Name, &Override)| Row {
-        service: name.service.clone(),
-        backend: name.backend.clone(),
-        disable: said.disable.clone(),
-        drain: said.drain.clone(),
-        weight: said.weight.clone(),
-        file: said.file.clone(),
-    };
-    let record = Record {
-        format: FORMAT,
-        overrides: overrides.iter().map(row).collect(),
-    };
-    let text = serde_json::to_string_pretty(&record).expect("INVARIANT: nobody says anything before 1970");
-    text + "\n"
-}
-
-/// Completes the sentence "cannot be read: ".
-pub fn read(text: &[u8]) -> Result<Overrides, String> {
-    let damaged = |error: serde_json::Error| format!("it is damaged: {error}");
-    let Head { format } = serde_json::from_slice(text).map_err(damaged)?;
-    if format != FORMAT {
-        return Err(format!(
-            "another version of naru has written it (format {format}, not {FORMAT})"
-        ));
+    fn write(&self) -> String {
+        let row = |(name, said): (&Name, &Override)| Row {
+            service: name.service.clone(),
+            backend: name.backend.clone(),
+            disable: said.disable.clone(),
+            drain: said.drain.clone(),
+            weight: said.weight.clone(),
+            file: said.file.clone(),
+        };
+        let overrides = self.iter().map(row).collect();
+        text(FORMAT, Record { overrides })
     }
-    let record: Record = serde_json::from_slice(text).map_err(damaged)?;
-    let mut overrides = BTreeMap::new();
-    for row in record.overrides {
-        if let Some((weight, _)) = row.weight.as_ref().filter(|(weight, _)| *weight > MAX_WEIGHT) {
-            return Err(format!("it is damaged: weight {weight} is not in 0..={MAX_WEIGHT}"));
+
+    fn read(text: &[u8]) -> Result<Self, String> {
+        let record: Record = understand(FORMAT, text)?;
+        let mut overrides = BTreeMap::new();
+        for row in record.overrides {
+            if let Some((weight, _)) = row.weight.as_ref().filter(|(weight, _)| *weight > MAX_WEIGHT) {
+                return Err(format!("it is damaged: weight {weight} is not in 0..={MAX_WEIGHT}"));
+            }
+            let name = Name {
+                service: row.service,
+                backend: row.backend,
+            };
+            let said = Override {
+                disable: row.disable,
+                drain: row.drain,
+                weight: row.weight,
+                file: row.file,
+            };
+            overrides.insert(name, said);
         }
-        let name = Name {
-            service: row.service,
-            backend: row.backend,
-        };
-        let said = Override {
-            disable: row.disable,
-            drain: row.drain,
-            weight: row.weight,
-            file: row.file,
-        };
-        overrides.insert(name, said);
+        Ok(Self(overrides))
     }
-    Ok(Overrides(overrides))
 }
 
 #[cfg(test)]
@@ -118,35 +104,35 @@ mod tests {
     #[test]
     fn what_is_written_reads_the_same() {
         for overrides in [Overrides::default(), overrides()] {
-            assert_eq!(read(write(&overrides).as_bytes()), Ok(overrides));
+            assert_eq!(Overrides::read(overrides.write().as_bytes()), Ok(overrides));
         }
     }
 
     /// A cut anywhere, as by a full disk, or a changed byte: an error or another whole record, never a panic.
     #[test]
     fn damage_is_told() {
-        let whole = write(&overrides());
+        let whole = overrides().write();
         let text = whole.trim_end().as_bytes();
         for end in 0..text.len() {
-            let error = read(&text[..end]).unwrap_err();
+            let error = Overrides::read(&text[..end]).unwrap_err();
             assert!(error.starts_with("it is damaged: "), "{error}");
         }
         for at in 0..text.len() {
             for byte in [b'#', 0xff] {
                 let mut bytes = text.to_vec();
                 bytes[at] = byte;
-                let _either = read(&bytes);
+                let _either = Overrides::read(&bytes);
             }
         }
-        let error = read(whole.replace("7,", "1001,").as_bytes()).unwrap_err();
+        let error = Overrides::read(whole.replace("7,", "1001,").as_bytes()).unwrap_err();
         assert_eq!(error, "it is damaged: weight 1001 is not in 0..=1000");
-        let error = read(whole.replace("\"drain\"", "\"dain\"").as_bytes()).unwrap_err();
+        let error = Overrides::read(whole.replace("\"drain\"", "\"dain\"").as_bytes()).unwrap_err();
         assert!(error.contains("unknown field `dain`"), "{error}");
     }
 
     #[test]
     fn a_later_format_is_told_by_its_number() {
-        let error = read(b"{ \"format\": 2, \"overrides\": {} }").unwrap_err();
+        let error = Overrides::read(b"{ \"format\": 2, \"overrides\": {} }").unwrap_err();
         assert_eq!(error, "another version of naru has written it (format 2, not 1)");
     }
 }

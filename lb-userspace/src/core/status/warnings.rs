@@ -30,7 +30,7 @@ pub fn warnings(world: &World, actual: &KernelState, counters: &Counters, flows:
             .to_owned()
     }));
     warnings.extend(world.quarrels().map(str::to_owned));
-    warnings.extend(world.keeping().warnings());
+    warnings.extend(world.unkept());
     warnings.extend(names(world));
     if let Some((applied, network)) = world.settled() {
         let file = &applied.file;

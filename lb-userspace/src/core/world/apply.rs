@@ -24,7 +24,7 @@ impl World {
         }
         self.fitness.follow(file.config.programs());
         self.overcrowded = None;
-        self.names.follow(file.config.questions().collect(), now);
+        let recalled = self.names.follow(file.config.questions().collect(), now);
         self.confirm_overrides(&file.config, now.wall);
         self.node.get_or_insert_with(|| file.config.node.clone());
         let news = self.alarms.follow(&file.config.alarms, now);
@@ -36,5 +36,6 @@ impl World {
             at: now.wall,
         });
         self.watch(now);
+        self.take_up(recalled, now);
     }
 }

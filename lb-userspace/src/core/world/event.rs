@@ -10,6 +10,7 @@ use crate::core::config::Parsed;
 use crate::core::dns::{Answer, Question};
 use crate::core::health::Launch;
 use crate::core::health::observation::Observation;
+use crate::core::keeping::Kept;
 use crate::core::members::Name;
 use crate::core::network::Network;
 use crate::core::overrides::Change;
@@ -29,10 +30,10 @@ pub enum Event {
         change: Change,
         by: String,
     },
-    /// The overrides an earlier daemon wrote down, or why they cannot be read. Comes before the first config.
-    Recalled(Result<Vec<u8>, String>),
+    /// What an earlier daemon wrote down, or why it cannot be read. Comes before the first config.
+    Recalled(Kept, Result<Vec<u8>, String>),
     /// What became of the last record that was to be written.
-    Recorded(Result<(), String>),
+    Recorded(Kept, Result<(), String>),
     /// What checks saw. Of very many backends very many may come up or go at once: what follows is concluded once.
     Observed(Vec<(Launch, Observation)>),
     /// What became of a question about a name.

@@ -102,7 +102,7 @@ impl World {
         config.services.get(&name.service)?.question(config.backend(name)?)
     }
 
-    fn take_up(&mut self, Change { members, news }: Change, now: Moment) -> bool {
+    pub(super) fn take_up(&mut self, Change { members, news }: Change, now: Moment) -> bool {
         let Some(applied) = &self.applied else { return false };
         let config = &applied.file.config;
         for news in &news {

@@ -9,7 +9,6 @@ use crate::core::config::Config;
 use crate::core::journal::What;
 use crate::core::members::Name;
 use crate::core::overrides::Overrides;
-use crate::core::overrides::keeping::Keeping;
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Unknown {
@@ -48,16 +47,6 @@ impl World {
 
     pub fn overrides(&self) -> &Overrides {
         &self.overrides
-    }
-
-    /// Of the overrides, for the caller to write down; each is told once.
-    pub fn take_record(&mut self) -> Option<String> {
-        self.keeping.take_due()
-    }
-
-    /// What is on disk of the overrides, and what is not.
-    pub fn keeping(&self) -> &Keeping {
-        &self.keeping
     }
 
     /// The file may have a new word on some; of those of an earlier daemon, the others are in force from now on.

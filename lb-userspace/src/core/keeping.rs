@@ -1,22 +1,44 @@
-//! Says when overrides are to be written down, so that they hold after a restart, and what an operator has to know
-//! about that.
+//! What is to hold after a restart: when it is written down, in which form, and what an operator has to know about that.
 //!
-//! Overrides are in force whether they could be written or not. Tested here.
+//! It is in force whether it could be written or not. Never touches a file: that is for `io::record`. Tested here.
 
 use std::time::{Duration, Instant};
 
-use super::{Overrides, record};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// How soon a record that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// The records there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kept {
+    /// What operators said.
+    Overrides,
+    /// Where names of backends led.
+    Names,
+}
+
+/// What a record is of.
+pub trait Keep: Clone + Default + PartialEq {
+    /// Begins a sentence about a record that cannot be read.
+    const LOST: &'static str;
+    /// And one about a record that cannot be written.
+    const WILL_BE_LOST: &'static str;
+
+    fn write(&self) -> String;
+
+    /// What it cannot understand whole it refuses whole; completes the sentence "cannot be read: ".
+    fn read(text: &[u8]) -> Result<Self, String>;
+}
+
 #[derive(Debug, Default)]
-pub struct Keeping {
+pub struct Keeping<T> {
     /// What the newest record says, or is going to.
-    recorded: Overrides,
+    recorded: T,
     /// To be written, not told yet.
     due: Option<String>,
-    /// Why those of an earlier daemon are not in force.
+    /// Why what an earlier daemon recorded is not in force.
     lost: Option<String>,
     /// It could be read, and not understood.
     is_damaged: bool,
@@ -25,12 +47,16 @@ pub struct Keeping {
     retry_at: Option<Instant>,
 }
 
-impl Keeping {
+impl Kept {
+    pub const ALL: [Self; 2] = [Self::Overrides, Self::Names];
+}
+
+impl<T: Keep> Keeping<T> {
     /// What an earlier daemon has recorded, or why that cannot be read.
-    pub fn recall(&mut self, record: Result<Vec<u8>, String>) -> Overrides {
-        let understand = |text: Vec<u8>| record::read(&text).inspect_err(|_| self.is_damaged = true);
+    pub fn recall(&mut self, record: Result<Vec<u8>, String>) -> T {
+        let understand = |text: Vec<u8>| T::read(&text).inspect_err(|_| self.is_damaged = true);
         match record.and_then(understand) {
-            Ok(overrides) => self.recorded = overrides,
+            Ok(recorded) => self.recorded = recorded,
             Err(error) => self.lost = Some(error),
         }
         self.recorded.clone()
@@ -41,13 +67,17 @@ impl Keeping {
         self.is_damaged
     }
 
-    pub fn follow(&mut self, overrides: &Overrides, now: Instant) {
-        let again = self.retry_at.is_some_and(|at| at <= now);
-        if *overrides != self.recorded || again {
-            self.recorded = overrides.clone();
+    pub fn follow(&mut self, kept: &T, now: Instant) {
+        if *kept != self.recorded || self.is_due(now) {
+            self.recorded = kept.clone();
             self.retry_at = None;
-            self.due = Some(record::write(overrides));
+            self.due = Some(kept.write());
         }
+    }
+
+    /// What could not be written is to be tried again.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.retry_at.is_some_and(|at| at <= now)
     }
 
     /// A record for the caller to write, told once.
@@ -67,19 +97,48 @@ impl Keeping {
         self.retry_at
     }
 
-    /// Why the overrides of now would not hold after a restart.
+    /// Why what is in force now would not hold after a restart.
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
 
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let lost = self.lost.iter();
-        let lost = lost
-            .map(|why| format!("overrides of before this start are not in force, their record cannot be read: {why}"));
+        let lost = lost.map(|why| format!("{}, their record cannot be read: {why}", T::LOST));
         let failure = self.failure.iter();
-        let failure = failure.map(|why| format!("overrides will not hold after a restart: {why}; trying again"));
+        let failure = failure.map(|why| format!("{}: {why}; trying again", T::WILL_BE_LOST));
         lost.chain(failure)
     }
+}
+
+/// Read first: a later format may be another in all the rest.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    format: u32,
+}
+
+#[derive(Serialize)]
+struct Whole<T> {
+    format: u32,
+    #[serde(flatten)]
+    body: T,
+}
+
+pub fn text<T: Serialize>(format: u32, body: T) -> String {
+    let text = serde_json::to_string_pretty(&Whole { format, body });
+    text.expect("INVARIANT: nothing that is kept is from before 1970") + "\n"
+}
+
+pub fn understand<T: DeserializeOwned>(format: u32, text: &[u8]) -> Result<T, String> {
+    let damaged = |error: serde_json::Error| format!("it is damaged: {error}");
+    let head: Head = serde_json::from_slice(text).map_err(damaged)?;
+    if head.format != format {
+        return Err(format!(
+            "another version of naru has written it (format {}, not {format})",
+            head.format
+        ));
+    }
+    serde_json::from_slice(text).map_err(damaged)
 }
 
 #[cfg(test)]
@@ -89,7 +148,7 @@ mod tests {
     use super::*;
     use crate::core::config::parse;
     use crate::core::members::Name;
-    use crate::core::overrides::{Change, Said};
+    use crate::core::overrides::{Change, Overrides, Said};
 
     const FILE: &str = "[service.web]\nlisten = \"198.18.0.100:80\"\nbackends = [\"198.18.1.11:80\"]\n";
 
@@ -109,7 +168,7 @@ mod tests {
     fn each_change_is_written_once_and_failures_are_tried_again() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let (mut keeping, mut overrides) = (Keeping::default(), Overrides::default());
+        let (mut keeping, mut overrides) = (Keeping::<Overrides>::default(), Overrides::default());
         keeping.follow(&overrides, at(0));
         assert_eq!(keeping.take_due(), None, "nobody has said anything");
 
@@ -128,7 +187,7 @@ mod tests {
         keeping.recorded(Ok(()), at(13));
         assert_eq!((keeping.warnings().count(), keeping.next_deadline()), (0, None));
 
-        let mut next = Keeping::default();
+        let mut next = Keeping::<Overrides>::default();
         assert_eq!(next.recall(Ok(text.into_bytes())), overrides);
         next.follow(&overrides, at(20));
         assert_eq!(next.take_due(), None, "it is on disk already");
@@ -139,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_record_that_cannot_be_read_is_told_until_there_is_a_new_one() {
-        let mut keeping = Keeping::default();
+        let mut keeping = Keeping::<Overrides>::default();
         assert_eq!(keeping.recall(Ok(b"{".to_vec())), Overrides::default());
         let told: Vec<String> = keeping.warnings().collect();
         assert!(
@@ -149,7 +208,7 @@ mod tests {
         keeping.recorded(Ok(()), Instant::now());
         assert_eq!(keeping.warnings().count(), 0);
 
-        let mut keeping = Keeping::default();
+        let mut keeping = Keeping::<Overrides>::default();
         keeping.recall(Err("Input/output error".to_owned()));
         assert!(!keeping.is_damaged(), "it may be read the next time");
         assert_eq!(keeping.warnings().count(), 1);
