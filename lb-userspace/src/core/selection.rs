@@ -5,6 +5,7 @@
 //! serves, unless the service is to go on with those that did last. Tested here, and by scenarios.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use lb_common::abi::{BackendId, ServiceId};
@@ -48,6 +49,8 @@ pub struct Candidate<'a> {
     pub id: BackendId,
     pub name: &'a str,
     pub fingerprint: u64,
+    /// Two names may lead to one node.
+    pub address: SocketAddr,
     pub tier: Tier,
     pub facts: Option<&'a Facts>,
     pub condition: &'a mut Condition,
@@ -131,23 +134,21 @@ impl Selection {
         });
         let (chosen, spare) = ready.split_at_mut(most);
         let names = |list: &[&mut Candidate<'_>]| list.iter().map(|one| told(one)).collect::<Vec<_>>().join(" and ");
-        if chosen
-            .iter()
-            .chain(spare.iter())
-            .filter(|candidate| candidate.is_primary())
-            .count()
-            > most
-        {
+        let both = chosen.iter().chain(spare.iter());
+        let primaries = both.filter(|candidate| candidate.is_primary());
+        let primaries: BTreeSet<SocketAddr> = primaries.map(|candidate| candidate.address).collect();
+        if primaries.len() > most {
             let (chosen, spare) = (names(chosen), names(spare));
             self.quarrels.push(format!(
                 "service {name:?}: more primaries than max_active {most}: using {chosen}, not {spare}"
             ));
         }
         let why = format!("max_active {most}: {} serves", names(chosen));
+        let used: BTreeSet<SocketAddr> = chosen.iter().map(|candidate| candidate.address).collect();
         for candidate in spare {
             candidate.stand_by(&why);
             // What it writes nobody will read.
-            if candidate.is_primary() {
+            if candidate.is_primary() && !used.contains(&candidate.address) {
                 candidate.condition.dead_from = Some(now);
             }
         }

@@ -23,7 +23,7 @@ use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::core::network::Network;
@@ -31,8 +31,10 @@ use picture::{Picture, take};
 
 /// One change in the kernel is a burst of messages: a picture waits for the burst's end.
 const SETTLE: Duration = Duration::from_millis(20);
-/// Neighbour churn costs at most this many pictures: five a second.
+/// Neighbour churn costs at most this many pictures in the long run: five a second.
 const APART: Duration = Duration::from_millis(200);
+/// But after a quiet second the first few wait for nothing: a new backend serves when its neighbour is seen.
+const IN_ADVANCE: Duration = Duration::from_millis(800);
 /// Attaching a program over a BPF link is announced to nobody, so look from time to time.
 const AT_LEAST: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(1);
@@ -129,7 +131,7 @@ fn announcements() -> std::io::Result<Messages> {
 }
 
 async fn follow(mut messages: Messages, requests: Handle, refresh: Arc<Notify>, pictures: watch::Sender<Picture>) {
-    let mut last = Instant::now();
+    let mut paid_until = Instant::now();
     loop {
         let alive = tokio::select! {
             alive = news(&mut messages) => alive,
@@ -139,10 +141,11 @@ async fn follow(mut messages: Messages, requests: Handle, refresh: Arc<Notify>, 
         if !alive {
             messages = resubscribe().await;
         }
-        sleep_until((Instant::now() + SETTLE).max(last + APART)).await;
+        let settled = Instant::now() + SETTLE;
+        sleep(SETTLE.max(paid_until.saturating_duration_since(settled + IN_ADVANCE))).await;
         // What came meanwhile is in the picture about to be taken.
         while let Ok(Some(_)) = timeout(Duration::ZERO, messages.next()).await {}
-        last = Instant::now();
+        paid_until = paid_until.max(Instant::now()) + APART;
         match take(&requests).await {
             Ok(picture) => {
                 pictures.send_if_modified(|known| {

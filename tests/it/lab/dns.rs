@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use lb_tests::lab::*;
 
@@ -12,7 +12,7 @@ use super::health::{PATIENCE, took};
 use super::*;
 
 /// Where the name server is: beside the client.
-const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 0, 2));
+pub const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 0, 2));
 /// The life of the records, and what a busy machine may need beyond.
 const BOUND: Duration = Duration::from_secs(3);
 
@@ -36,7 +36,7 @@ fn asking(server: &Knot<'_>, services: &str) -> String {
 }
 
 /// The addresses of `web/app` that take new flows.
-fn serving(naru: &Naru) -> Result<Vec<String>> {
+pub fn serving(naru: &Naru) -> Result<Vec<String>> {
     let status = naru.status()?;
     let backends = service(&status, "web")?["backends"].as_array().context("a list")?;
     let up = backends
@@ -47,8 +47,9 @@ fn serving(naru: &Naru) -> Result<Vec<String>> {
     Ok(addresses)
 }
 
-fn wait_until_served_by(naru: &Naru, addresses: &[SocketAddr]) -> Result<()> {
-    let wanted: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+pub fn wait_until_served_by(naru: &Naru, addresses: &[SocketAddr]) -> Result<()> {
+    let mut wanted: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    wanted.sort();
     until(PATIENCE, || {
         let serving = serving(naru)?;
         ensure!(serving == wanted, "{serving:?} serve, not {wanted:?}");
@@ -163,7 +164,10 @@ fn what_a_server_says_is_understood() {
         let net = Topology::new(lab, 1)?;
         let _nginx = Nginx::on_each(lab, &net)?;
         let many: String = (1..=120).map(|host| format!("many 1 A 198.18.2.{host}\n")).collect();
-        let records = format!("{}alias 1 CNAME app\nsix 1 AAAA 2001:db8:1::11\n{many}", app(&[0]));
+        let services = "_http._tcp.app 1 SRV 10 5 8080 app\n_http._tcp.app 1 SRV 20 5 8080 alias\n\
+                        _http._tcp.alias 1 CNAME _http._tcp.app\n_http._tcp.none 1 SRV 0 0 0 .\n";
+        let addresses = "alias 1 CNAME app\nsix 1 AAAA 2001:db8:1::11\n";
+        let records = format!("{}{addresses}{many}{services}", app(&[0]));
         let names = Knot::start(lab, &net.client, SERVER, &records)?;
         let names_of_backends = [
             "alias.example",
@@ -172,23 +176,30 @@ fn what_a_server_says_is_understood() {
             "six.example",
             "app.elsewhere",
         ];
-        let backends = names_of_backends.map(|name| format!("{name}:8080"));
-        let services = format!("[service.web]\nlisten = \"{LISTEN}\"\nbackends = {backends:?}\n");
+        let mut backends: Vec<String> = names_of_backends.map(|name| format!("{name}:8080")).into();
+        backends.extend(["records", "records-none"].map(str::to_owned));
+        let services = format!(
+            "[service.web]\nlisten = \"{LISTEN}\"\nbackends = {backends:?}\n\
+             [backend.records]\nsrv = \"_http._tcp.alias.example\"\n\
+             [backend.records-none]\nsrv = \"_http._tcp.none.example\"\n"
+        );
         let naru = Naru::run(lab, &net.node, &asking(&names, &services))?;
         until(PATIENCE, || {
             let status = naru.status()?;
             let reason = |name: &str| {
-                let backend = backend(&status, "web", &format!("{name}:8080"))?;
+                let backend = backend(&status, "web", name)?;
                 Ok::<_, anyhow::Error>((
                     backend["state"].clone(),
                     backend["reason"].as_str().unwrap_or("").to_owned(),
                 ))
             };
-            ensure!(reason("alias.example")?.0 == "up", "{status}");
+            ensure!(reason("alias.example:8080")?.0 == "up", "{status}");
+            ensure!(reason("records")?.0 == "up", "{status}");
             for (name, why) in [
-                ("none.example", "there is no such name"),
-                ("six.example", "has no address of the service's family"),
-                ("app.elsewhere", "198.18.0.2:53: REFUSED"),
+                ("none.example:8080", "there is no such name"),
+                ("six.example:8080", "has no address of the service's family"),
+                ("app.elsewhere:8080", "198.18.0.2:53: REFUSED"),
+                ("records-none", "its SRV record says that there is no such service"),
             ] {
                 ensure!(
                     reason(name)? == ("unresolved".into(), why.to_owned()),
@@ -201,5 +212,68 @@ fn what_a_server_says_is_understood() {
             ensure!(many.clone().count() == 120, "{} of 120 addresses", many.count());
             Ok(())
         })
+    });
+}
+
+/// The daemon comes back, and finds nobody to ask.
+#[test]
+fn a_restart_without_name_servers_loses_nobody() {
+    case(|lab| {
+        let net = Topology::new(lab, 3)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let names = Knot::start(lab, &net.client, SERVER, &app(&[0, 1]))?;
+        let mut naru = Naru::run(lab, &net.node, &asking(&names, &web(LISTEN, "\"app\"")))?;
+        let both = [backend_address(0), backend_address(1)];
+        wait_until_served_by(&naru, &both)?;
+        drop(names);
+        let transfers = Transfers::start(&net.client, LISTEN, 20)?;
+        let load = Load::one_each(2).start(&net.client, LISTEN)?;
+        naru.restart()?;
+        wait_until_served_by(&naru, &both)?;
+        until(PATIENCE, || {
+            let told = naru.tell(&["dns"])?;
+            ensure!(
+                told.contains("answer   before this start, ") && told.contains("keeping its addresses"),
+                "{told}"
+            );
+            Ok(())
+        })?;
+        let tally = Load::one_each(4).requests(400).start(&net.client, LISTEN)?.finish();
+        assert_clean(&tally, 400);
+        assert_shares(&tally, &[("b1", 1), ("b2", 1)], 8.0);
+        let tally = load.stop();
+        assert_eq!(tally.errors.len(), 0, "{tally:?}");
+        assert_eq!(transfers.running(), 20);
+        assert_unbroken(&transfers.finish(), 20);
+
+        // What has changed meanwhile is taken up when somebody tells.
+        let _names = Knot::start(lab, &net.client, SERVER, &app(&[2]))?;
+        wait_until_served_by(&naru, &[backend_address(2)])
+    });
+}
+
+/// It was told where to go for five more minutes, and nobody is there.
+#[test]
+fn a_dead_address_is_left_whatever_its_record_says() {
+    case(|lab| {
+        let net = Topology::new(lab, 2)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let record = |place: usize| format!("app 300 A {}\n", backend_address(place).ip());
+        let mut names = Knot::start(lab, &net.client, SERVER, &record(0))?;
+        let naru = Naru::run(lab, &net.node, &asking(&names, &web(LISTEN, "\"app\"")))?;
+        for (from, to) in [(0, 1), (1, 0), (0, 1)] {
+            wait_until_served_by(&naru, &[backend_address(from)])?;
+            let caller = Caller::start(&net.client, LISTEN)?;
+            caller.heard(net.backends[from].role(), Instant::now(), PATIENCE)?;
+            names.serve(&record(to))?;
+            let cut = Instant::now();
+            net.backends[from].cut_off()?;
+            let lost_for = caller.lost_for(cut, PATIENCE)?;
+            eprintln!("cut off, until the last call that was lost: {lost_for:?}");
+            assert!(lost_for < BOUND, "{lost_for:?}");
+            wait_until_served_by(&naru, &[backend_address(to)])?;
+            net.backends[from].join()?;
+        }
+        Ok(())
     });
 }

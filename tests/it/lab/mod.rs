@@ -19,6 +19,7 @@ mod lifecycle;
 mod lost_backends;
 mod mariadb;
 mod modes;
+mod names;
 mod narrow;
 mod operator;
 mod ownership;

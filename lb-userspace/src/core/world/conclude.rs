@@ -94,6 +94,7 @@ impl World {
                 id,
                 name: &name.backend,
                 fingerprint: member.fingerprint,
+                address: member.address,
                 tier: Tier {
                     backup: backups.contains(&(&*name.service, &*name.backend)),
                     of_name: member.part.tier,
