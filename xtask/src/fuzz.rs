@@ -1,5 +1,5 @@
-//! Coverage-guided fuzzing on the host: of the data path, against the laws of `tests/src/packets/laws.rs`, and of what
-//! arrives as VRRP, against those of `tests/src/vrrp/laws.rs`.
+//! Coverage-guided fuzzing on the host: of the data path, against the laws of `tests/src/packets/laws.rs`, of what arrives
+//! as VRRP, against those of `tests/src/vrrp/laws.rs`, and of what name servers answer, against `tests/src/answers.rs`.
 //!
 //! The compiler of the workspace does it: coverage is an LLVM pass, and libFuzzer comes as a crate.
 
@@ -16,7 +16,7 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks";
 /// What is fuzzed: each is a binary and a folder of the corpus.
-pub const TARGETS: [&str; 2] = ["data-path", "vrrp"];
+pub const TARGETS: [&str; 3] = ["data-path", "vrrp", "answers"];
 /// Longer inputs find nothing that shorter ones do not.
 const LONGEST: u32 = 4096;
 

@@ -54,7 +54,7 @@ enum Task {
         #[arg(long, value_name = "N")]
         random: Option<u64>,
     },
-    /// Try inputs that reach new code of the data path or of VRRP on the host, and check that its laws hold
+    /// Try inputs that reach new code of the data path, VRRP or names on the host, and check that its laws hold
     Fuzz {
         #[arg(default_value = fuzz::TARGETS[0], value_parser = fuzz::TARGETS)]
         what: String,

@@ -165,7 +165,7 @@ fn what_a_server_says_is_understood() {
         let _nginx = Nginx::on_each(lab, &net)?;
         let many: String = (1..=120).map(|host| format!("many 1 A 198.18.2.{host}\n")).collect();
         let services = "_http._tcp.app 1 SRV 10 5 8080 app\n_http._tcp.app 1 SRV 20 5 8080 alias\n\
-                        _http._tcp.alias 1 CNAME _http._tcp.app\n_http._tcp.none 1 SRV 0 0 0 .\n";
+                        _http._tcp.alias 1 CNAME _http._tcp.app\n_http._tcp.off 1 SRV 0 0 0 .\n";
         let addresses = "alias 1 CNAME app\nsix 1 AAAA 2001:db8:1::11\n";
         let records = format!("{}{addresses}{many}{services}", app(&[0]));
         let names = Knot::start(lab, &net.client, SERVER, &records)?;
@@ -181,7 +181,7 @@ fn what_a_server_says_is_understood() {
         let services = format!(
             "[service.web]\nlisten = \"{LISTEN}\"\nbackends = {backends:?}\n\
              [backend.records]\nsrv = \"_http._tcp.alias.example\"\n\
-             [backend.records-none]\nsrv = \"_http._tcp.none.example\"\n"
+             [backend.records-none]\nsrv = \"_http._tcp.off.example\"\n"
         );
         let naru = Naru::run(lab, &net.node, &asking(&names, &services))?;
         until(PATIENCE, || {

@@ -199,3 +199,65 @@ fn writes_follow_a_swap_of_read_only() {
         Ok(())
     });
 }
+
+/// As in a cluster whose names say late, and then for a while this and that, who may be written to.
+#[test]
+fn a_writer_name_that_is_late_and_flip_flops_moves_writes_once() {
+    const LATE: Duration = Duration::from_secs(3);
+    const UNSURE: Duration = Duration::from_secs(30);
+    case(|lab| {
+        let net = Topology::new(lab, 2)?;
+        let mut pair = PostgresPair::start(lab, &net.backends[0], &net.backends[1])?;
+        let addresses = [pair.one.address(), pair.two.address()];
+        let records = |writer: usize| {
+            let own = format!("one 5 A {}\ntwo 5 A {}\n", addresses[0].ip(), addresses[1].ip());
+            format!("{own}writer 5 A {}\n", addresses[writer].ip())
+        };
+        let mut names = Knot::start(lab, &net.client, super::dns::SERVER, &records(0))?;
+        let mut config = pair.config(lab, TIMEOUT, "1m")?;
+        let port = addresses[0].port();
+        for (name, address) in [("one", addresses[0]), ("two", addresses[1])] {
+            config = config.replace(
+                &format!("address = \"{address}\""),
+                &format!("host = \"{name}.example:{port}\""),
+            );
+        }
+        config = config.replace(
+            "[\"one\", \"two\"]\ncheck = \"primary\"",
+            &format!("[\"writer.example:{port}\", \"one\", \"two\"]\ncheck = \"primary\""),
+        );
+        config += &format!("[dns]\nservers = [\"{}\"]\n", names.address());
+        let naru = Naru::run(lab, &net.node, &config)?;
+        wait_for(&naru, "write", "two", "standby", "is a replica")?;
+        let writer = Repeater::start(&net.client, Speech::Postgres, WRITES, WRITE)?;
+        writer.first_after(Instant::now(), PATIENCE)?;
+        assert!(!naru.status()?["warnings"].to_string().contains("primaries"));
+
+        pair.one.kill9()?;
+        let moved = pair.promote(&writer, &net.backends[1])?;
+        let promoted = Instant::now();
+        tell_moved("promoted under late names, until a write was committed", moved);
+        // It comes back, and takes itself for what it was.
+        pair.one.start()?;
+        let before = pair.one.sql(WRITTEN)?;
+        let mut session = connect(&net, WRITES)?;
+        let (mut last, mut flips) = (promoted, 0);
+        while last < promoted + LATE + UNSURE {
+            last = writer.first_after(last, PATIENCE)?;
+            if last > promoted + LATE + Duration::from_secs(flips) {
+                flips += 1;
+                names.serve(&records((flips % 2) as usize))?;
+            }
+        }
+        note(&format!("the name changed {flips} times"));
+        assert_eq!(pair.one.sql(WRITTEN)?, before, "writes went back");
+        session.run(WRITE)?;
+        let events: Value = serde_json::from_str(&naru.tell(&["events", "--json"])?)?;
+        let events = events.as_array().context("a list of events")?;
+        let of_two =
+            |event: &&Value| event["service"] == "write" && event["backend"] == "two" && !event["to"].is_null();
+        let states: Vec<&Value> = events.iter().filter(of_two).map(|event| &event["to"]).collect();
+        assert_eq!(states, ["standby", "up"]);
+        Ok(())
+    });
+}
