@@ -11,6 +11,7 @@ mod failover;
 mod figures;
 mod http;
 mod machine;
+mod names;
 mod opening;
 mod rig;
 mod takeover;
@@ -39,6 +40,8 @@ pub enum Bench {
     Failover,
     /// How long clients are without a shared address when a node of a pair fails or yields.
     Takeover,
+    /// How long until clients are sent to where a name leads now.
+    Names,
     /// What ten thousand checks a second cost.
     Checks,
 }
@@ -68,6 +71,7 @@ pub fn run(only: Option<Bench>, options: &Options) -> Result<()> {
             Bench::Detect => detect::run(&lab, options),
             Bench::Failover => failover::run(options),
             Bench::Takeover => takeover::run(options),
+            Bench::Names => names::run(&lab, options),
             Bench::Checks => checks::run(&lab, options),
         };
         outcome.inspect_err(|_| lab.show_logs())?;
