@@ -11,6 +11,7 @@ mod record;
 mod replies;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -46,10 +46,12 @@ impl Rules {
 }
 
 impl Terms {
-    pub fn of(member: &Member, condition: &Condition, now: Instant) -> Self {
+    /// `heir` is another name that leads to the same address now.
+    pub fn of(member: &Member, condition: &Condition, heir: Option<&Condition>, now: Instant) -> Self {
         let idle_timeout = member.rules.map(|rules| rules.idle_timeout);
-        let renounced = member.leaving.is_some_and(|leaving| leaving.renounced);
-        let dead = condition.dead_from.is_some_and(|dead| now >= dead);
+        let is_dead = |condition: &Condition| condition.dead_from.is_some_and(|dead| now >= dead);
+        let dead = is_dead(condition);
+        let renounced = member.leaving.is_some_and(|leaving| leaving.renounced) && heir.is_none_or(is_dead);
         // UDP has no end of its own to wait for: what a draining backend has goes on for as long as it could be silent.
         let drained_since = (condition.state == State::Draining).then_some(condition.since.monotonic);
         let drained = drained_since.is_some_and(|since| now - since >= idle_timeout.unwrap_or(UDP_IDLE_TIMEOUT));

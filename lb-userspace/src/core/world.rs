@@ -6,6 +6,7 @@ mod alarms;
 mod apply;
 mod checks;
 mod conclude;
+mod endings;
 mod event;
 mod keeping;
 mod names;
@@ -27,10 +28,9 @@ use super::alarm::Alarms;
 use super::condition::{Condition, State};
 use super::config::{Node, Parsed, Xdp};
 use super::dns::{Known, Names, Question};
-use super::endings::Terms;
 use super::health::{Health, Launch};
 use super::journal::{Journal, What};
-use super::keeping::{Keeping, Kept};
+use super::keeping::Keeping;
 use super::kernel::{Attachment, KernelState};
 use super::members::Members;
 use super::network::Network;
@@ -158,19 +158,12 @@ impl World {
                         .change(name, change, Said { by, at: now.wall }, &applied.file.config);
                 }
             }
-            Event::Recalled(Kept::Overrides, record) => {
-                self.overrides = self.keeping.recall(record);
-                return false;
-            }
-            Event::Recalled(Kept::Names, record) => {
-                self.names.recall(self.keeping_names.recall(record));
+            Event::Recalled(kept, record) => {
+                self.recall(kept, record);
                 return false;
             }
             Event::Recorded(kept, outcome) => {
-                match kept {
-                    Kept::Overrides => self.keeping.recorded(outcome, now.monotonic),
-                    Kept::Names => self.keeping_names.recorded(outcome, now.monotonic),
-                }
+                self.recorded(kept, outcome, now.monotonic);
                 return false;
             }
             Event::Observed(seen) => {
@@ -316,13 +309,6 @@ impl World {
     /// Of every member, once settled.
     pub fn conditions(&self) -> &BTreeMap<BackendId, Condition> {
         &self.conditions
-    }
-
-    /// For the flows of every member. They change with time alone, so ask now and then.
-    pub fn terms(&self, now: Instant) -> BTreeMap<BackendId, Terms> {
-        let members = self.members.backends.iter();
-        let terms = members.filter_map(|(id, member)| Some((*id, Terms::of(member, self.conditions.get(id)?, now))));
-        terms.collect()
     }
 
     /// Services that have more than one primary, each in a sentence.

@@ -7,11 +7,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::hosts::{HostPort, SrvName};
 use super::keys::{section, words};
 use super::shapes::{Entries, Int, List, OneOrMore, Sections, Weights};
-use super::values::{
-    Datapoints, Endpoint, HostPort, Interface, Member, Name, Prefix, Routed, SrvName, Statuses, Threshold, Unicast,
-};
+use super::values::{Datapoints, Endpoint, Interface, Member, Name, Prefix, Routed, Statuses, Threshold, Unicast};
 
 section! {
     /// The configuration of one Naru node.
@@ -45,7 +44,7 @@ section! {
         xdp: Xdp,
         /// Folder of the control socket; without it /run/naru.
         run_dir: PathBuf,
-        /// Folder in which overrides are kept; without it /var/lib/naru, or a run_dir other than /run/naru.
+        /// Folder of what is kept over a restart, as overrides are; without it /var/lib/naru, or a run_dir other than /run/naru.
         state_dir: PathBuf,
         /// Folder of the pinned maps, on a BPF file system; without it /sys/fs/bpf/naru.
         pin_dir: PathBuf,

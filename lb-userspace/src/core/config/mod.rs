@@ -1,13 +1,14 @@
 //! The configuration as the rest of the daemon sees it: whole, checked, with defaults filled in.
 //!
 //! Text in, `Config` or every error with its position out; reading the file is for `io::config_file`. The way of a
-//! text: `syntax`, `unavailable`, `file` (by `keys`, `reader`, `shapes`, `values`), `sections`, `checks`, `vrrp`, `alarms`,
-//! `services`.
+//! text: `syntax`, `unavailable`, `file` (by `keys`, `reader`, `shapes`, `values`, `hosts`), `sections`, `checks`, `vrrp`,
+//! `alarms`, `services`.
 
 mod alarms;
 mod checks;
 mod diagnostic;
 mod file;
+mod hosts;
 mod keys;
 mod reader;
 mod schema;
@@ -37,7 +38,8 @@ use lb_common::abi::{Algorithm, Mode};
 pub use schema::json_schema;
 pub use service::{TCP_IDLE_TIMEOUT, UDP_IDLE_TIMEOUT};
 
-pub use values::{Datapoints, HostPort, SrvName, Threshold, is_host_name, is_routed};
+pub use hosts::{HostPort, SrvName, is_host_name};
+pub use values::{Datapoints, Threshold, is_routed};
 pub use vrrp::Vrrp;
 
 use diagnostic::{Report, subject};

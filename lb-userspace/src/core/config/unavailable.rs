@@ -14,12 +14,10 @@ struct Row {
     what: &'static str,
 }
 
-const ROWS: &[Row] = &[
-    Row {
-        section: "web",
-        what: "the status pages are",
-    },
-];
+const ROWS: &[Row] = &[Row {
+    section: "web",
+    what: "the status pages are",
+}];
 
 pub fn check(root: &DeTable<'_>, report: &mut Report<'_>) {
     for row in ROWS {

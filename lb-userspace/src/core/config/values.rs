@@ -11,6 +11,7 @@ use std::time::Duration;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
 
+use super::hosts::{HostPort, SrvName, host_port, srv_name};
 use super::reader::{Item, Reader, Value, Wrong};
 use super::shapes::Int;
 
@@ -70,16 +71,6 @@ pub struct Endpoint(pub SocketAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix(pub IpAddr, pub u8);
 
-/// Of SRV records, without a dot at its end.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SrvName(pub String);
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostPort {
-    pub host: String,
-    pub port: u16,
-}
-
 /// An element of `backends`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Member {
@@ -113,12 +104,6 @@ impl fmt::Display for Member {
             Self::Endpoint(Endpoint(address)) => write!(f, "{address}"),
             Self::Host(host) => write!(f, "{host}"),
         }
-    }
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
     }
 }
 
@@ -332,50 +317,6 @@ fn prefix(text: &str) -> Result<Prefix, Wrong> {
         Ok(length) if (1..=most).contains(&length) => Ok(Prefix(address, length)),
         _ => Err(Wrong::new(format!("{text:?} has no such prefix length")).hint(format!("/1 to /{most}"))),
     }
-}
-
-fn host_port(text: &str) -> Result<HostPort, Wrong> {
-    let wrong = |message: String| Err(Wrong::new(message).hint("such as \"app.example:80\""));
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return wrong(format!("{text:?} has no port"));
-    };
-    let name = host.strip_suffix('.').unwrap_or(host);
-    // No top-level domain is a number, so this is an address with a slip in it.
-    if name
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|c| c.is_ascii_digit()))
-    {
-        return Err(Wrong::new(format!("{host:?} is not an address")).hint("such as \"198.18.0.100:80\""));
-    }
-    if !is_host_name(name) {
-        return wrong(format!("{host:?} is neither an address nor a host name"));
-    }
-    match port.parse() {
-        Ok(port) if port > 0 => Ok(HostPort {
-            host: host.to_owned(),
-            port,
-        }),
-        _ => Err(Wrong::new(format!("{port:?} is not a port")).hint("1 to 65535")),
-    }
-}
-
-/// As it stands before a port, or in a record.
-pub fn is_host_name(name: &str) -> bool {
-    let is_fine = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
-    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_fine);
-    name.len() <= 253 && name.split('.').all(is_label)
-}
-
-/// `_service._protocol.name`, RFC 2782.
-fn srv_name(text: &str) -> Result<SrvName, Wrong> {
-    let name = text.strip_suffix('.').unwrap_or(text);
-    let begins = name.split('.').take(2).filter(|label| label.starts_with('_')).count() == 2;
-    if !begins || name.split('.').count() < 3 || !is_host_name(name) {
-        let wrong = Wrong::new(format!("{text:?} is not the name of SRV records"));
-        return Err(wrong.hint("such as \"_http._tcp.app.example\""));
-    }
-    Ok(SrvName(name.to_owned()))
 }
 
 pub fn member(text: &str) -> Result<Member, Wrong> {

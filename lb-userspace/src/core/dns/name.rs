@@ -12,7 +12,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Answer, Change, Family, Last, News, Nothing, Question, Rank, Record, Set, Standing, Wanted};
+use super::told::Told;
+use super::{Answer, Family, Last, Nothing, Question, Rank, Record, Set, Standing, Wanted};
 use crate::core::config::Dns;
 use crate::core::fingerprint::mix;
 use crate::core::world::Moment;
@@ -88,45 +89,6 @@ struct Empty {
     what: Nothing,
     since: Instant,
     answers: u32,
-}
-
-/// What has changed, before it is said of which name.
-#[derive(Debug, Default)]
-pub struct Told {
-    members: bool,
-    texts: Vec<String>,
-}
-
-impl Told {
-    pub fn of(self, question: &Question) -> Change {
-        let news = |text| News {
-            question: question.clone(),
-            text,
-        };
-        Change {
-            members: self.members,
-            news: self.texts.into_iter().map(news).collect(),
-        }
-    }
-
-    fn joined(&mut self, records: &[Record]) {
-        if !records.is_empty() {
-            self.members = true;
-            self.texts.push(format!("{} from now on", list(records)));
-        }
-    }
-
-    fn ranked(&mut self, record: &Record, rank: Rank) {
-        self.members = true;
-        self.texts.push(format!("{record} has {rank} now"));
-    }
-
-    fn left(&mut self, records: &[Record]) {
-        if !records.is_empty() {
-            self.members = true;
-            self.texts.push(format!("{} no more", list(records)));
-        }
-    }
 }
 
 impl Name {
@@ -425,9 +387,4 @@ impl Name {
         let thousandths = u32::try_from(self.chance % 100).unwrap_or_default();
         wait - wait / 1000 * thousandths
     }
-}
-
-fn list(records: &[Record]) -> String {
-    let words: Vec<String> = records.iter().map(ToString::to_string).collect();
-    words.join(", ")
 }

@@ -31,6 +31,20 @@ impl World {
         self.keeping.warnings().chain(self.keeping_names.warnings())
     }
 
+    pub(super) fn recall(&mut self, kept: Kept, record: Result<Vec<u8>, String>) {
+        match kept {
+            Kept::Overrides => self.overrides = self.keeping.recall(record),
+            Kept::Names => self.names.recall(self.keeping_names.recall(record)),
+        }
+    }
+
+    pub(super) fn recorded(&mut self, kept: Kept, outcome: Result<(), String>, now: Instant) {
+        match kept {
+            Kept::Overrides => self.keeping.recorded(outcome, now),
+            Kept::Names => self.keeping_names.recorded(outcome, now),
+        }
+    }
+
     pub(super) fn keep(&mut self, now: Instant) {
         self.keeping.follow(&self.overrides, now);
         let known = self.names.to_keep(now);
