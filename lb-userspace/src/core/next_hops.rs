@@ -232,7 +232,7 @@ pub fn doors(hops: &NextHops, listen: IpAddr) -> BTreeSet<u32> {
     }
 }
 
-/// Interfaces where clients and backends are met, for a file that names none. One without a MAC address (`lo`)
+/// Interfaces where clients and backends are met, and those of shared addresses, for a file that names none. One without a MAC address (`lo`)
 /// carries no frames of ours: for an address on it the clients come the way a route to them would go.
 pub fn reaching(config: &Config, resolved: &BTreeSet<IpAddr>, network: &Network) -> BTreeSet<u32> {
     let hops = NextHops {
@@ -252,6 +252,16 @@ pub fn reaching(config: &Config, resolved: &BTreeSet<IpAddr>, network: &Network)
         let paths = backends.filter_map(|address| hops.route_to(address));
         reaching.extend(paths.map(|path| path.ifindex));
     }
+    let homes: BTreeSet<&str> = config
+        .vrrp
+        .values()
+        .map(|instance| &*instance.settings.interface)
+        .collect();
+    let links = network
+        .links
+        .iter()
+        .filter(|(_, link)| homes.contains(link.name.as_str()));
+    reaching.extend(links.map(|(&ifindex, _)| ifindex));
     let paths = resolved.iter().filter_map(|address| hops.route_to(*address));
     reaching.extend(paths.map(|path| path.ifindex));
     reaching.retain(carries);

@@ -257,8 +257,14 @@ impl Config {
 
     /// Whether it may be a peer's instead.
     pub fn shares(&self, address: IpAddr) -> bool {
-        let mut shared = self.vrrp.values().flat_map(|instance| &instance.settings.addresses);
-        shared.any(|shared| shared.address == address)
+        self.home_of(address).is_some()
+    }
+
+    /// The interface of an address that may be a peer's instead.
+    pub fn home_of(&self, address: IpAddr) -> Option<&str> {
+        let mut instances = self.vrrp.values().map(|instance| &instance.settings);
+        let home = instances.find(|one| one.addresses.iter().any(|own| own.address == address));
+        home.map(|one| &*one.interface)
     }
 
     /// What names of backends stand for is asked by these.

@@ -121,13 +121,20 @@ fn listens(world: &World, actual: &KernelState, config: &Config) -> Vec<String> 
 
 /// Why no client's packet for the address comes to our program, if so.
 pub fn unheard(world: &World, actual: &KernelState, address: IpAddr) -> Option<String> {
-    let (_, network) = world.settled()?;
+    let (applied, network) = world.settled()?;
     let hops = NextHops {
         network,
         interfaces: world.interfaces(),
     };
     let mut reasons = Vec::new();
-    for ifindex in doors(&hops, address) {
+    let doors = match applied.file.config.home_of(address) {
+        Some(home) => {
+            let links = network.links.iter().filter(|(_, link)| link.name == home);
+            links.map(|(&ifindex, _)| ifindex).collect()
+        }
+        None => doors(&hops, address),
+    };
+    for ifindex in doors {
         let Some(link) = network.links.get(&ifindex) else {
             continue;
         };

@@ -226,8 +226,8 @@ fn is_done_already(step: &Step, code: i32) -> bool {
     matches!(step, Step::Remove(_)) && matches!(-code, libc::EADDRNOTAVAIL | libc::ENODEV)
 }
 
-/// No probe for a double: it would take a second, and the address is ours by VRRP. One of its own prefix is never a
-/// source that the kernel chooses by itself.
+/// No probe for a double: it would take a second, and the address is ours by VRRP. And no source that the kernel chooses
+/// by itself, which in IPv4 is the first address of a prefix anyway.
 fn message(ifindex: u32, own: Address) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.index = ifindex;
@@ -245,7 +245,7 @@ fn message(ifindex: u32, own: Address) -> AddressMessage {
         attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         let mut lifetime = CacheInfo::default();
         lifetime.ifa_valid = u32::MAX;
-        lifetime.ifa_preferred = if own.length == 128 { 0 } else { u32::MAX };
+        lifetime.ifa_preferred = 0;
         attributes.push(AddressAttribute::CacheInfo(lifetime));
     }
     message

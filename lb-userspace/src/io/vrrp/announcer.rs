@@ -1,10 +1,12 @@
 //! Sends announcements one after the other, each several times: switches drop bursts, and adverts must not wait.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use tracing::debug;
 
+use crate::core::vrrp::settings::Address;
 use crate::io::frames::Frames;
 
 /// From the first.
@@ -15,7 +17,14 @@ const AT_ONCE: usize = 64;
 pub struct Announcer {
     frames: Frames,
     /// In the order in which they are due.
-    due: VecDeque<(Instant, u32, Vec<u8>)>,
+    due: VecDeque<Due>,
+}
+
+struct Due {
+    at: Instant,
+    ifindex: u32,
+    address: IpAddr,
+    frame: Vec<u8>,
 }
 
 impl Announcer {
@@ -26,23 +35,30 @@ impl Announcer {
         }
     }
 
-    pub fn announce(&mut self, ifindex: u32, frames: &[Vec<u8>], now: Instant) {
+    pub fn announce(&mut self, ifindex: u32, frames: &[(IpAddr, Vec<u8>)], now: Instant) {
         for after in REPEATED_AFTER {
-            let due = now + after;
-            let place = self.due.partition_point(|(other, ..)| *other <= due);
-            for (offset, frame) in frames.iter().enumerate() {
-                self.due.insert(place + offset, (due, ifindex, frame.clone()));
+            let at = now + after;
+            let place = self.due.partition_point(|due| due.at <= at);
+            for (offset, (address, frame)) in frames.iter().enumerate() {
+                let due = Due {
+                    at,
+                    ifindex,
+                    address: *address,
+                    frame: frame.clone(),
+                };
+                self.due.insert(place + offset, due);
             }
         }
     }
 
-    /// For an interface whose addresses are gone.
-    pub fn forget(&mut self, ifindex: u32) {
-        self.due.retain(|(_, other, _)| *other != ifindex);
+    /// They are gone from here.
+    pub fn forget(&mut self, addresses: &[Address]) {
+        self.due
+            .retain(|due| !addresses.iter().any(|gone| gone.address == due.address));
     }
 
     pub fn deadline(&self) -> Option<Instant> {
-        self.due.front().map(|(due, ..)| *due)
+        self.due.front().map(|due| due.at)
     }
 
     pub fn send_due(&mut self, now: Instant) {
@@ -50,7 +66,7 @@ impl Announcer {
             if self.deadline().is_none_or(|due| due > now) {
                 return;
             }
-            let Some((_, ifindex, frame)) = self.due.pop_front() else {
+            let Some(Due { ifindex, frame, .. }) = self.due.pop_front() else {
                 return;
             };
             if let Err(error) = self.frames.send(ifindex, &frame) {

@@ -35,7 +35,7 @@ const HANGS_AFTER: Duration = Duration::from_secs(3);
 /// Of one socket, whatever floods it; then adverts of ours that are due have their turn.
 const HEARD_AT_ONCE: usize = 256;
 /// How often it is looked whether the event loop hangs, and whether all addresses are there.
-const LOOKS_EVERY: Duration = Duration::from_secs(1);
+const LOOKS_EVERY: Duration = Duration::from_secs(5);
 
 pub struct Keeper {
     vrrp: Vrrp,

@@ -16,8 +16,9 @@ pub fn take() {
         let error = std::io::Error::last_os_error();
         warn!(%error, "adverts get no precedence over other work (CAP_SYS_NICE): on a busy host choose a longer interval");
     }
+    // Not what comes: where memory that may be locked is limited, it could not be had at all.
     // SAFETY: pages stay where they are.
-    if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) } != 0 {
+    if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT) } != 0 {
         let error = std::io::Error::last_os_error();
         warn!(%error, "memory may be swapped out (CAP_IPC_LOCK): on a host that swaps, adverts may be late");
     }

@@ -63,7 +63,7 @@ impl Keeper {
             What::Disown(addresses) => {
                 self.holdings.disown(&key, &addresses);
                 let Some(ifindex) = ifindex else { return };
-                self.announcer.forget(ifindex);
+                self.announcer.forget(&addresses);
                 if self.remove(ifindex, &addresses) {
                     self.stuck.remove(&instance);
                 } else {
@@ -127,11 +127,9 @@ impl Keeper {
             return;
         };
         let routes = addresses.iter().any(|own| own.address.is_ipv6()) && forwards(interface);
-        let frames = addresses
-            .iter()
-            .map(|own| announcement(seat.link.mac, own.address, routes));
-        self.announcer
-            .announce(*ifindex, &frames.collect::<Vec<_>>(), Instant::now());
+        let frame = |own: &Address| (own.address, announcement(seat.link.mac, own.address, routes));
+        let frames: Vec<_> = addresses.iter().map(frame).collect();
+        self.announcer.announce(*ifindex, &frames, Instant::now());
         self.announcer.send_due(Instant::now());
     }
 }
