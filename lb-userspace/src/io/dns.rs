@@ -1,12 +1,12 @@
 //! Asks name servers what the world wants to know: all of them at once, each by UDP, and by TCP what is too long for that.
 //!
 //! Neither remembers nor decides anything: `core::dns` does. A pool for each server, since one for several lets the
-//! first refusal win; no cache, no hosts file, no search list, so that an answer is a server's own word, and what it says
+//! first refusal win, and for each question, since a server may have closed a connection that is kept; no cache, no hosts file, no search list, so that an answer is a server's own word, and what it says
 //! is for `reading`: the library's own way through CNAMEs loses SRV records. Tested in the lab, against real servers.
 
 pub mod reading;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,6 @@ type Server = NameServerPool<TokioRuntimeProvider>;
 
 #[derive(Default)]
 pub struct Resolver {
-    servers: BTreeMap<SocketAddr, Server>,
     tasks: JoinSet<Answer>,
     under_way: HashMap<Id, Question>,
 }
@@ -40,11 +39,10 @@ impl Resolver {
     /// Asks those servers; None: those of the system.
     pub fn ask(&mut self, question: Question, servers: Option<&[SocketAddr]>) {
         let servers = servers.map_or_else(of_system, |servers| Ok(servers.to_vec()));
-        let asked = servers.and_then(|servers| self.among(&servers));
         let chain = Chain::new(&question);
         let task = self.tasks.spawn(async move {
-            match (asked, chain) {
-                (Ok(asked), Ok(chain)) => first(asked, &chain).await,
+            match (servers, chain) {
+                (Ok(servers), Ok(chain)) => first(servers, &chain).await,
                 (Err(error), _) | (_, Err(error)) => Answer::Failed(error),
             }
         });
@@ -63,21 +61,6 @@ impl Resolver {
             }
         }
         std::future::pending().await
-    }
-
-    fn among(&mut self, addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, Server)>, String> {
-        self.servers.retain(|address, _| addresses.contains(address));
-        for address in addresses {
-            if !self.servers.contains_key(address) {
-                self.servers
-                    .insert(*address, server(*address).map_err(|error| error.to_string())?);
-            }
-        }
-        Ok(self
-            .servers
-            .iter()
-            .map(|(address, server)| (*address, server.clone()))
-            .collect())
     }
 }
 
@@ -109,10 +92,10 @@ fn server(address: SocketAddr) -> Result<Server, NetError> {
 }
 
 /// The first that found something; else what all of them say.
-async fn first(servers: Vec<(SocketAddr, Server)>, chain: &Chain) -> Answer {
+async fn first(servers: Vec<SocketAddr>, chain: &Chain) -> Answer {
     let mut tasks = JoinSet::new();
-    for (address, server) in servers {
-        let asked = ask(address, server, chain.clone());
+    for address in servers {
+        let asked = ask(address, chain.clone());
         tasks.spawn(async move {
             let late = || Reply::Silent("no answer in time".to_owned());
             (address, timeout(TIMEOUT, asked).await.unwrap_or_else(|_| late()))
@@ -130,7 +113,11 @@ async fn first(servers: Vec<(SocketAddr, Server)>, chain: &Chain) -> Answer {
 }
 
 /// Until the end of the CNAMEs: a server that is asked directly tells of its own zones only.
-async fn ask(address: SocketAddr, server: Server, mut chain: Chain) -> Reply {
+async fn ask(address: SocketAddr, mut chain: Chain) -> Reply {
+    let server = match server(address) {
+        Ok(server) => server,
+        Err(error) => return Reply::Silent(error.to_string()),
+    };
     loop {
         let query = Query::query(chain.end().clone(), chain.record_type());
         let outcome = server.lookup(query, DnsRequestOptions::default()).first_answer().await;
