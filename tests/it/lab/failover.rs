@@ -144,6 +144,13 @@ fn a_replica_that_lags_takes_no_new_reader_and_keeps_those_it_has() {
         let net = Topology::new(lab, 2)?;
         let (pair, naru) = serve(lab, &net, "1s")?;
         let mut reader = connect(&net, READS)?;
+        // One that has replayed nothing yet knows no time to tell its lag by.
+        pair.one.sql(WRITE)?;
+        until(PATIENCE, || {
+            let written = pair.two.sql(WRITTEN)?;
+            ensure!(written.trim() == "1", "{written}");
+            Ok(())
+        })?;
         pair.two.sql("SELECT pg_wal_replay_pause()")?;
         pair.one.sql(WRITE)?;
         wait_for(&naru, "read", "two", "standby", "is more than 1s behind")?;
