@@ -38,6 +38,13 @@ impl Holdings {
         there.iter().filter(|own| !is_owned(own)).copied().collect()
     }
 
+    /// What the kernel takes off together with these, and is to be there all the same.
+    pub fn beside(&self, interface: &str, removed: &[Address]) -> Vec<Address> {
+        let goes_too = |own: &&Address| removed.iter().any(|gone| own.is_beside(gone));
+        let owned = self.on(interface).flat_map(|(_, owned)| owned);
+        owned.filter(goes_too).copied().collect()
+    }
+
     fn on(&self, interface: &str) -> impl Iterator<Item = (&Key, &BTreeSet<Address>)> {
         self.0
             .iter()
@@ -81,5 +88,23 @@ mod tests {
         assert_eq!(holdings.missing("eth0", &[address(2), address(3)]), []);
         holdings.disown(&instance(1), &[address(2)]);
         assert_eq!(holdings.stray("eth0", &there), there);
+    }
+
+    #[test]
+    fn what_is_of_a_removed_address_s_block_goes_with_it() {
+        let of = |text: &str, length| Address {
+            address: text.parse().expect("an address"),
+            length,
+        };
+        let mut holdings = Holdings::default();
+        let (near, far) = (of("198.18.0.2", 24), of("198.18.1.2", 24));
+        let (alone, ipv6) = (of("198.18.0.3", 32), of("2001:db8::2", 64));
+        holdings.own(&instance(1), &[near, far, alone, ipv6]);
+        let removed = [of("198.18.0.1", 24), of("198.18.0.4", 32), of("2001:db8::1", 64)];
+        assert_eq!(holdings.beside("eth0", &removed), [near]);
+        assert_eq!(holdings.beside("eth1", &removed), []);
+        let all = [of("0.0.0.1", 0)];
+        assert_eq!(holdings.beside("eth0", &all), []);
+        assert!(of("198.18.0.1", 0).is_beside(&all[0]));
     }
 }

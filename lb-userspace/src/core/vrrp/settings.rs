@@ -3,7 +3,7 @@
 //! Made by `config::vrrp`; the password is read from its file and put in by whoever starts the instance.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,18 @@ pub struct Key {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+impl Address {
+    /// Whether both are of one block of IPv4: the kernel then takes the later one off together with the earlier.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        let (IpAddr::V4(ours), IpAddr::V4(theirs)) = (self.address, other.address) else {
+            return false;
+        };
+        let behind = 32_u32.saturating_sub(self.length.into());
+        let block = |address: Ipv4Addr| u64::from(address.to_bits()) >> behind;
+        self.length == other.length && block(ours) == block(theirs)
     }
 }
 

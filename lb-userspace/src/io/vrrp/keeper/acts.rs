@@ -64,7 +64,7 @@ impl Keeper {
                 self.holdings.disown(&key, &addresses);
                 let Some(ifindex) = ifindex else { return };
                 self.announcer.forget(&addresses);
-                if self.remove(ifindex, &addresses) {
+                if self.remove(&interface, ifindex, &addresses) {
                     self.stuck.remove(&instance);
                 } else {
                     // The program is told before anything else goes on.
@@ -93,9 +93,19 @@ impl Keeper {
         }
     }
 
-    pub(super) fn remove(&mut self, ifindex: u32, addresses: &[Address]) -> bool {
+    /// Those that the kernel takes off with them are back at once.
+    pub(super) fn remove(&mut self, interface: &str, ifindex: u32, addresses: &[Address]) -> bool {
         let steps: Vec<_> = addresses.iter().copied().map(Step::Remove).collect();
-        match self.take(ifindex, &steps) {
+        let beside = self.holdings.beside(interface, addresses);
+        let puts: Vec<_> = beside.into_iter().map(Step::Put).collect();
+        let removed = self.take(ifindex, &steps);
+        if let Err(why) = self.take(ifindex, &puts) {
+            warn!(
+                why,
+                "a shared address went with one that was removed; it is tried again"
+            );
+        }
+        match removed {
             Ok(()) => true,
             Err(why) => {
                 warn!(

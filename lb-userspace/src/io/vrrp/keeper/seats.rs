@@ -96,7 +96,7 @@ impl Keeper {
                 self.vrrp.address_lost(&instance, now());
             }
             let stray = self.holdings.stray(&interface, &marked);
-            if !stray.is_empty() && self.remove(ifindex, &stray) {
+            if !stray.is_empty() && self.remove(&interface, ifindex, &stray) {
                 self.stuck.clear();
             }
         }
