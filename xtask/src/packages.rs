@@ -26,6 +26,7 @@ pub const LAB: &[Program] = &[
     program("/usr/lib/postgresql/15/bin/initdb", "postgresql-15"),
     program("mariadbd", "mariadb-server"),
     program("/usr/sbin/knotd", "knot"),
+    program("keepalived", "keepalived"),
 ];
 
 pub const BENCH: &[Program] = &[

@@ -2,7 +2,6 @@
 //!
 //! By what a client sees that calls every few milliseconds; and by ARP, whether two nodes ever had the address at once.
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::Options;
 use super::contender::haproxy_with;
 use super::figures::{Times, times_table};
-use crate::lab::{ArpWatch, Caller, Lab, Namespace, Naru, Process, Twins, VIP, until};
+use crate::lab::{ArpWatch, Caller, Keepalived, Lab, Namespace, Naru, Process, Twins, VIP, until};
 
 const BACKENDS: usize = 2;
 const LISTEN: SocketAddr = SocketAddr::new(VIP, 80);
@@ -154,7 +153,7 @@ fn in_a_lab<T>(run: impl FnOnce(&Lab) -> Result<T>) -> Result<T> {
 /// What runs on a node; Drop ends it.
 enum Node<'a> {
     Naru(Naru<'a>),
-    Keepalived { vrrp: Process, _proxy: Process },
+    Keepalived { vrrp: Keepalived, _proxy: Process },
 }
 
 fn one(lab: &Lab, contender: Contender, fault: Fault) -> Result<(Duration, bool)> {
@@ -216,7 +215,7 @@ impl<'a> Node<'a> {
                 node.sysctl("net/ipv4/ip_nonlocal_bind", "1")?;
                 Ok(Self::Keepalived {
                     _proxy: haproxy_with(lab, node, &proxy_config())?,
-                    vrrp: keepalived(lab, node, priority)?,
+                    vrrp: Keepalived::start(lab, node, &keepalived_config(priority))?,
                 })
             }
         }
@@ -225,21 +224,21 @@ impl<'a> Node<'a> {
     fn kill(&mut self) -> Result<()> {
         match self {
             Self::Naru(naru) => naru.kill9(),
-            Self::Keepalived { vrrp, .. } => vrrp.kill_all(),
+            Self::Keepalived { vrrp, .. } => vrrp.kill(),
         }
     }
 
     fn pause(&self) -> Result<()> {
         match self {
             Self::Naru(naru) => naru.pause(),
-            Self::Keepalived { vrrp, .. } => vrrp.pause_all(),
+            Self::Keepalived { vrrp, .. } => vrrp.pause(),
         }
     }
 
     fn stop(&mut self) -> Result<()> {
         match self {
             Self::Naru(naru) => naru.stop().map(|_| ()),
-            Self::Keepalived { vrrp, .. } => vrrp.signal(rustix::process::Signal::TERM),
+            Self::Keepalived { vrrp, .. } => vrrp.stop(),
         }
     }
 
@@ -260,23 +259,9 @@ fn proxy_config() -> String {
     )
 }
 
-fn keepalived(lab: &Lab, node: &Namespace, priority: u8) -> Result<Process> {
-    let file = |end: &str| lab.folder().join(format!("{}-keepalived.{end}", node.role()));
-    let text = format!(
+fn keepalived_config(priority: u8) -> String {
+    format!(
         "vrrp_instance main {{\n    interface eth0\n    virtual_router_id 51\n    priority {priority}\n    \
          virtual_ipaddress {{\n        {VIP}/24\n    }}\n}}\n"
-    );
-    fs::write(file("conf"), text).context("write the keepalived configuration")?;
-    let log = fs::File::create(file("log"))?;
-    Process::spawn(
-        node.command("keepalived")
-            .args(["--dont-fork", "--log-console", "--vrrp", "--use-file"])
-            .arg(file("conf"))
-            .arg("--pid")
-            .arg(file("pid"))
-            .arg("--vrrp_pid")
-            .arg(file("vrrp-pid"))
-            .stdout(log.try_clone()?)
-            .stderr(log),
     )
 }

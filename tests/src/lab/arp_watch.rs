@@ -60,6 +60,18 @@ impl ArpWatch {
         owners
     }
 
+    /// How long `from` went on answering after `to` had begun to, since then.
+    pub fn overlap(&self, since: Instant, from: Mac, to: Mac) -> Duration {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = || answers.iter().filter(|(at, _)| *at >= since);
+        let first = answers().find(|(_, mac)| *mac == to).map(|(at, _)| *at);
+        let last = answers().rfind(|(_, mac)| *mac == from).map(|(at, _)| *at);
+        let both = last
+            .zip(first)
+            .map(|(last, first)| last.saturating_duration_since(first));
+        both.unwrap_or_default()
+    }
+
     /// The longest time without an answer since then.
     pub fn longest_silence(&self, since: Instant) -> Duration {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
