@@ -24,6 +24,7 @@ mod names;
 mod narrow;
 mod operator;
 mod ownership;
+mod ownership_changes;
 mod ports;
 mod postgres;
 mod reload;

@@ -7,22 +7,22 @@ use lb_tests::lab::*;
 
 use super::*;
 
-const EVENTUALLY: Duration = Duration::from_secs(10);
+pub(super) const EVENTUALLY: Duration = Duration::from_secs(10);
 /// Of the watcher.
 const WATCHER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 3);
 /// At adverts every 30 ms; the goals are half of it, and a busy machine is slow.
 const CRASH: Duration = Duration::from_millis(400);
-const GRACE: Duration = Duration::from_millis(150);
+pub(super) const GRACE: Duration = Duration::from_millis(150);
 
-struct Pair<'lab> {
-    a: Naru<'lab>,
-    b: Naru<'lab>,
-    caller: Caller,
-    watch: ArpWatch,
+pub(super) struct Pair<'lab> {
+    pub a: Naru<'lab>,
+    pub b: Naru<'lab>,
+    pub caller: Caller,
+    pub watch: ArpWatch,
     _servers: Vec<Nginx>,
 }
 
-fn config(net: &Twins, name: &str, priority: u8) -> String {
+pub(super) fn config(net: &Twins, name: &str, priority: u8) -> String {
     format!(
         "[node]\nname = \"{name}\"\nmax_flows = 4096\n\n[vrrp.main]\ninterface = \"eth0\"\nid = 51\npriority = {priority}\n\
          interval = \"30ms\"\naddresses = [\"{VIP}/24\"]\n\n{}",
@@ -33,9 +33,13 @@ fn config(net: &Twins, name: &str, priority: u8) -> String {
 impl<'lab> Pair<'lab> {
     /// `a` is master, clients call, and who has the address is watched.
     fn start(lab: &Lab, net: &'lab Twins) -> Result<Self> {
+        Self::start_with(lab, net, &config(net, "a", 150), &config(net, "b", 100))
+    }
+
+    pub fn start_with(lab: &Lab, net: &'lab Twins, a: &str, b: &str) -> Result<Self> {
         let servers = net.serve(lab)?;
-        let a = Naru::run(lab, &net.a, &config(net, "a", 150))?;
-        let b = Naru::run(lab, &net.b, &config(net, "b", 100))?;
+        let a = Naru::run(lab, &net.a, a)?;
+        let b = Naru::run(lab, &net.b, b)?;
         until(EVENTUALLY, || has_role(&a, "master"))?;
         until(EVENTUALLY, || has_role(&b, "backup"))?;
         let caller = Caller::start(&net.client, LISTEN)?;
@@ -62,7 +66,7 @@ impl<'lab> Pair<'lab> {
     }
 
     /// One after the other, and nobody again after another was.
-    fn owned_by(&self, nodes: &[&Namespace]) -> Result<()> {
+    pub fn owned_by(&self, nodes: &[&Namespace]) -> Result<()> {
         let macs = nodes.iter().map(|node| Twins::mac(node)).collect::<Result<Vec<_>>>()?;
         let owners = self.watch.owners();
         ensure!(
@@ -73,18 +77,18 @@ impl<'lab> Pair<'lab> {
     }
 }
 
-fn has_role(naru: &Naru, role: &str) -> Result<()> {
+pub(super) fn has_role(naru: &Naru, role: &str) -> Result<()> {
     let status = naru.status()?;
     let found = named(&status["vrrp"], "main")?;
     ensure!(found["role"] == role, "{found}");
     Ok(())
 }
 
-fn addresses(node: &Namespace) -> Result<String> {
+pub(super) fn addresses(node: &Namespace) -> Result<String> {
     node.stdout("ip", &["-br", "address", "show", "eth0"])
 }
 
-fn paired(act: impl Fn(&Lab, &Twins, &mut Pair) -> Result<()> + std::panic::RefUnwindSafe) {
+pub(super) fn paired(act: impl Fn(&Lab, &Twins, &mut Pair) -> Result<()> + std::panic::RefUnwindSafe) {
     case(|lab| {
         let net = Twins::new(lab, 2)?;
         let mut pair = Pair::start(lab, &net)?;

@@ -72,6 +72,17 @@ impl Twins {
         })
     }
 
+    /// One more interface of a host, which has one at once. It is whole while the program lives.
+    pub fn plug(&self, host: &Namespace, interface: &str, address: &str) -> Result<PassProgram> {
+        cable(host, interface, &self.switch, interface)?;
+        host.no_offload(interface)?;
+        let mut pass = PassProgram::load()?;
+        pass.attach(&self.switch, interface)?;
+        host.ip(&format!("addr add {address} dev {interface}"))?;
+        self.switch.ip(&format!("link set {interface} master bridge"))?;
+        Ok(pass)
+    }
+
     pub fn nodes(&self) -> [&Namespace; 2] {
         [&self.a, &self.b]
     }
