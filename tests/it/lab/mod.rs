@@ -12,6 +12,7 @@ mod flows;
 mod harness;
 mod health;
 mod hostile;
+mod hostile_adverts;
 mod interop;
 mod ipv6;
 mod jumbo;
