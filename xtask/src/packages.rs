@@ -27,6 +27,7 @@ pub const LAB: &[Program] = &[
     program("mariadbd", "mariadb-server"),
     program("/usr/sbin/knotd", "knot"),
     program("keepalived", "keepalived"),
+    program("tshark", "tshark"),
 ];
 
 pub const BENCH: &[Program] = &[

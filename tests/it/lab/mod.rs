@@ -4,6 +4,7 @@ mod alarms;
 mod bad_input;
 mod databases;
 mod demo;
+mod dissected;
 mod dns;
 mod failover;
 mod false_alarms;
