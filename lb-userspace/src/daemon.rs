@@ -148,9 +148,7 @@ impl Daemon {
         }
         systemd::stopping();
         // First: who takes over need not wait.
-        if let Some(ownership) = &mut self.ownership {
-            ownership.stop();
-        }
+        self.end_sharing().await;
         if timeout(DISK_WAITS, self.write_to_end()).await.is_err() {
             warn!("what was to hold after a restart is not written yet, and will not: the disk hangs");
         }

@@ -4,7 +4,6 @@
 //! of the new flows. One that has never been judged takes none: a check takes less time than a client's second SYN.
 //! Disabled and draining outrank down, since an operator who said so looks for that word.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -85,12 +84,9 @@ impl Way {
         let address = member.address.ip();
         let service = member.name.as_ref().and_then(|name| config.services.get(&name.service));
         let path = hops.route_to(address);
+        let shared = service.and_then(|service| config.shared_listens(service));
         let snat = match service.map_or(&[][..], |service| &service.snat) {
-            [] if service.is_some_and(|service| config.is_shared(service)) => {
-                let listens = service.into_iter().flat_map(|service| &service.listens);
-                let addresses: BTreeSet<IpAddr> = listens.map(|listen| listen.ip()).collect();
-                addresses.into_iter().collect()
-            }
+            [] if shared.is_some() => shared.into_iter().flatten().collect(),
             [] => path.and_then(|path| path.source).into_iter().collect(),
             given => given.to_vec(),
         };

@@ -1,12 +1,13 @@
 //! The event loop's dealings with the thread that keeps shared addresses.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::json;
 
 use super::Daemon;
-use crate::core::config::Vrrp;
+use crate::core::config::{Config, Vrrp};
 use crate::core::timestamp::rfc3339_millis;
 use crate::core::vrrp::Role;
 use crate::core::vrrp::command::Transition;
@@ -16,25 +17,46 @@ use crate::core::vrrp::settings::Settings;
 use crate::core::world::Event;
 use crate::io::vrrp::{News, Ownership};
 
+/// Programs that are to hear of the last changes have so long at the end.
+const HOOKS_WAIT: Duration = Duration::from_secs(3);
+
 impl Daemon {
+    /// Before anything changes in the kernel: what an earlier daemon left is not to be served by what comes.
+    pub(super) async fn begin_sharing(&mut self) -> anyhow::Result<()> {
+        let left_behind = !self.world.adopted().shared.is_empty();
+        if self.ownership.is_none() && (left_behind || self.world.sharing().next().is_some()) {
+            let ownership = Ownership::start(self.kernel.leases())?;
+            ownership.clear().await;
+            self.ownership = Some(ownership);
+        }
+        Ok(())
+    }
+
     /// After everything is steered: nobody's address comes before what serves it.
     pub(super) fn keep_shared(&mut self) -> anyhow::Result<()> {
         let Some(applied) = self.world.applied() else {
             return Ok(());
         };
         let config = &applied.file.config;
-        let instances = config.vrrp.values().map(with_password);
-        let instances = instances.collect::<anyhow::Result<Vec<_>>>()?;
+        let instances = with_passwords(config)?;
         let programs: Vec<_> = config.programs().cloned().collect();
         self.programs.run(&programs);
-        let left_behind = !self.world.adopted().shared.is_empty();
-        if self.ownership.is_none() && (!instances.is_empty() || left_behind) {
-            self.ownership = Some(Ownership::start(self.kernel.leases())?);
-        }
+        self.weigh_shared();
         if let Some(ownership) = &self.ownership {
             ownership.configure(instances, self.world.leases().clone());
         }
         Ok(())
+    }
+
+    /// What happened until the thread ended, and who is to hear of it.
+    pub(super) async fn end_sharing(&mut self) {
+        if let Some(mut ownership) = self.ownership.take() {
+            ownership.stop();
+            while let Some(news) = ownership.last_news() {
+                self.shared_news(news);
+            }
+            self.hooks.finish(HOOKS_WAIT).await;
+        }
     }
 
     /// What follows for shared addresses from what is known by now.
@@ -120,16 +142,18 @@ impl Daemon {
     }
 
     pub(super) async fn failback(&self, name: Option<String>) -> Result<String, String> {
-        let names = self.instances(name)?;
-        for name in &names {
-            if let Some(ownership) = &self.ownership {
-                ownership
-                    .failback(name.clone())
-                    .await
-                    .map_err(|denied| denied.to_string())?;
+        let (mut back, mut denials) = (Vec::new(), Vec::new());
+        for name in self.instances(name)? {
+            let Some(ownership) = &self.ownership else { continue };
+            match ownership.failback(name.clone()).await {
+                Ok(()) => back.push(name),
+                Err(denied) => denials.push(denied.to_string()),
             }
         }
-        Ok(format!("taken back: {}", names.join(", ")))
+        match denials.as_slice() {
+            [] => Ok(format!("taken back: {}", back.join(", "))),
+            _ => Err(denials.join("\n")),
+        }
     }
 
     /// All of them, or this one.
@@ -144,7 +168,11 @@ impl Daemon {
     }
 }
 
-/// As the instance needs it, which is not in the configuration.
+/// Instances as they need it, with what is not in the configuration.
+pub(super) fn with_passwords(config: &Config) -> anyhow::Result<Vec<Settings>> {
+    config.vrrp.values().map(with_password).collect()
+}
+
 fn with_password(instance: &Vrrp) -> anyhow::Result<Settings> {
     let mut settings = instance.settings.clone();
     if let Some(path) = &instance.password_file {

@@ -3,6 +3,7 @@
 use tracing::{error, info, warn};
 
 use super::Daemon;
+use super::ownership::with_passwords;
 use super::start::check_interfaces;
 use crate::core::config::{self, Parsed, Severity};
 use crate::core::world::Event;
@@ -61,8 +62,9 @@ impl Daemon {
                 !daemon.world.is_undecided() && daemon.are_known(resolve.difference(&before))
             })
             .await;
+            let begun = self.begin_sharing().await;
             self.act();
-            if let Err(error) = self.keep_shared() {
+            if let Err(error) = begun.and_then(|()| self.keep_shared()) {
                 warn!(error = format!("{error:#}"), "cannot share addresses");
             }
             self.begin_sweep(false);
@@ -87,6 +89,7 @@ impl Daemon {
         if let Some(network) = self.world.network() {
             check_interfaces(&parsed.config, applied, network)?;
         }
+        with_passwords(&parsed.config).map_err(|error| format!("{error:#}"))?;
         Ok(parsed)
     }
 }

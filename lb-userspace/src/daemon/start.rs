@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, anyhow, bail};
 use tracing::{info, warn};
 
+use super::ownership::with_passwords;
 use super::report::Told;
 use super::{Daemon, now};
 use crate::core::config::{self, Config, Diagnostic, Parsed};
@@ -124,10 +125,13 @@ impl Daemon {
             }
         }
         self.learn(Event::Network(picture));
+        let config = file.config.clone();
         self.learn(Event::Config(Ok(file)));
         if let Some(reason) = self.world.refused() {
             bail!("{}: {reason}", self.path.display());
         }
+        with_passwords(&config)?;
+        self.begin_sharing().await?;
         self.settle(|daemon| !daemon.world.is_undecided() && daemon.are_known(daemon.world.to_resolve().iter()))
             .await;
         self.act();
@@ -140,7 +144,10 @@ impl Daemon {
         }
         self.settle(Self::programs_are_seen).await;
         self.act();
-        self.keep_shared()?;
+        if let Err(error) = self.keep_shared() {
+            self.go_back(&before);
+            return Err(error);
+        }
         self.tell_all();
         let interfaces: Vec<&str> = self.actual.attached.values().map(|at| at.interface.as_str()).collect();
         info!(path = %self.path.display(), interfaces = interfaces.join(","), services = self.actual.slots.len(), "serving");
@@ -203,6 +210,14 @@ pub(super) fn check_interfaces(config: &Config, applied: Option<&Config>, networ
             .map(|meant| format!("; did you mean {meant:?}?"))
             .unwrap_or_default();
         complaints.push(format!("[node] interfaces: this host has no {name:?}{hint}"));
+    }
+    for name in config.vrrp.values().map(|instance| &*instance.settings.interface) {
+        let attached = config.node.interfaces.as_ref();
+        if attached.is_some_and(|attached| !attached.iter().any(|other| other == name)) {
+            return Err(format!(
+                "[node] interfaces is without {name:?}, where addresses are shared: a dead daemon could not be fenced there"
+            ));
+        }
     }
     if complaints.is_empty() {
         return Ok(());

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -12,7 +13,11 @@ use super::programs::{Run, place};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub struct Hooks(UnboundedSender<Call>);
+pub struct Hooks {
+    /// None: no more are taken.
+    calls: Option<UnboundedSender<Call>>,
+    task: JoinHandle<()>,
+}
 
 struct Call {
     command: Vec<String>,
@@ -22,13 +27,23 @@ struct Call {
 impl Hooks {
     pub fn open() -> Self {
         let (calls, called) = unbounded_channel();
-        tokio::spawn(run(called));
-        Self(calls)
+        Self {
+            calls: Some(calls),
+            task: tokio::spawn(run(called)),
+        }
     }
 
     pub fn call(&self, command: &[String], input: String) {
         let command = command.to_vec();
-        let _ended_with_the_daemon = self.0.send(Call { command, input });
+        if let Some(calls) = &self.calls {
+            let _ended_with_the_daemon = calls.send(Call { command, input });
+        }
+    }
+
+    /// Until all have heard, or as long as they may take.
+    pub async fn finish(&mut self, within: Duration) {
+        self.calls = None;
+        let _too_slow = timeout(within, &mut self.task).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! What follows from an exit code is for `core::vrrp`.
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -64,7 +65,9 @@ impl Drop for Programs {
 
 async fn again_and_again(program: Program, outcomes: UnboundedSender<(Program, bool)>) {
     loop {
-        let ended = timeout(program.timeout, ends_well(&program.command)).await;
+        // Waiting for others is no failure.
+        let place = place().await;
+        let ended = timeout(program.timeout, ends_well(&program.command, place)).await;
         if outcomes.send((program.clone(), ended == Ok(true))).is_err() {
             return;
         }
@@ -72,8 +75,8 @@ async fn again_and_again(program: Program, outcomes: UnboundedSender<(Program, b
     }
 }
 
-async fn ends_well(command: &[String]) -> bool {
-    let Ok(mut run) = Run::start(command, &[], &[], place().await) else {
+async fn ends_well(command: &[String], place: OwnedSemaphorePermit) -> bool {
+    let Ok(mut run) = Run::start(command, &[], &[], place) else {
         return false;
     };
     run.finish().await.is_ok_and(|(status, _)| status.success())

@@ -50,7 +50,6 @@ use super::dns::{Family, Question, Wanted};
 use super::members::Name;
 use super::network::{Network, Prefix};
 use super::next_hops::owners;
-use super::vrrp::track::{Program, Watched};
 
 /// A larger file is not a configuration.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -239,32 +238,6 @@ impl Config {
     pub fn backend(&self, name: &Name) -> Option<&Backend> {
         let mut backends = self.services.get(&name.service)?.backends.iter();
         backends.find(|backend| backend.name == name.backend)
-    }
-
-    /// Those that say whether this node is fit to have the addresses it shares.
-    pub fn programs(&self) -> impl Iterator<Item = &Program> {
-        let tracks = self.vrrp.values().flat_map(|instance| &instance.track);
-        tracks.filter_map(|track| match &track.what {
-            Watched::Program(program) => Some(program),
-            Watched::Service(_) | Watched::Interface(_) => None,
-        })
-    }
-
-    /// Whether all its listen addresses may be a peer's instead.
-    pub fn is_shared(&self, service: &Service) -> bool {
-        service.listens.iter().all(|listen| self.shares(listen.ip()))
-    }
-
-    /// Whether it may be a peer's instead.
-    pub fn shares(&self, address: IpAddr) -> bool {
-        self.home_of(address).is_some()
-    }
-
-    /// The interface of an address that may be a peer's instead.
-    pub fn home_of(&self, address: IpAddr) -> Option<&str> {
-        let mut instances = self.vrrp.values().map(|instance| &instance.settings);
-        let home = instances.find(|one| one.addresses.iter().any(|own| own.address == address));
-        home.map(|one| &*one.interface)
     }
 
     /// What names of backends stand for is asked by these.

@@ -1,4 +1,4 @@
-//! What programs say of this node: well until one has failed several times, and again after it ended well some times.
+//! What programs say of this node: the first word counts, and another one after it was said several times.
 
 use super::track::Program;
 
@@ -9,6 +9,8 @@ pub struct Fitness(Vec<Standing>);
 struct Standing {
     program: Program,
     is_well: bool,
+    /// It has said anything yet.
+    is_known: bool,
     /// How often in a row it said the opposite.
     against: u32,
 }
@@ -25,6 +27,7 @@ impl Fitness {
             let standing = known.and_then(Option::take).unwrap_or_else(|| Standing {
                 program: program.clone(),
                 is_well: true,
+                is_known: false,
                 against: 0,
             });
             self.0.push(standing);
@@ -36,11 +39,16 @@ impl Fitness {
         let standing = self.0.iter_mut().find(|standing| standing.program == *program);
         let Some(standing) = standing else { return false };
         if well == standing.is_well {
-            standing.against = 0;
+            (standing.is_known, standing.against) = (true, 0);
             return false;
         }
         standing.against += 1;
-        let enough = if well { program.rise } else { program.fall };
+        let enough = match (std::mem::replace(&mut standing.is_known, true), well) {
+            // Who has just begun knows no better.
+            (false, _) => 1,
+            (true, true) => program.rise,
+            (true, false) => program.fall,
+        };
         if standing.against < enough {
             return false;
         }
@@ -71,13 +79,13 @@ mod tests {
         };
         let mut fitness = Fitness::default();
         fitness.follow([&program].into_iter());
-        let told: Vec<bool> = [false, false, true, false, false, false, true, false, true, true]
+        let told: Vec<bool> = [true, false, false, true, false, false, false, true, false, true, true]
             .map(|well| {
                 fitness.ended(&program, well);
                 fitness.is_well(&program)
             })
             .to_vec();
-        let expected = [true, true, true, true, true, false, false, false, false, true];
+        let expected = [true, true, true, true, true, true, false, false, false, false, true];
         assert_eq!(told, expected);
 
         for _ in 0..3 {
@@ -87,5 +95,8 @@ mod tests {
         assert!(!fitness.is_well(&program), "a reload changes nothing");
         fitness.follow([].into_iter());
         assert!(fitness.is_well(&program));
+        fitness.follow([&program].into_iter());
+        fitness.ended(&program, false);
+        assert!(!fitness.is_well(&program), "the first word");
     }
 }

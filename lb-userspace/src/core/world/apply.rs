@@ -1,5 +1,6 @@
 //! A new file comes into force: ids for its backends, names to follow, alarms, checks.
 
+use super::shared::has_room;
 use super::{Applied, Moment, World};
 use crate::core::config::Parsed;
 
@@ -14,14 +15,15 @@ impl World {
             applied.file = file;
             return;
         }
+        if let Err(error) = has_room(&file.config) {
+            self.refused = Some(error);
+            return;
+        }
         if let Err(error) = self.members.enlist(&file.config, &self.names, now.wall) {
             self.refused = Some(error.to_string());
             return;
         }
-        if let Err(error) = self.share(&file.config) {
-            self.refused = Some(error);
-            return;
-        }
+        self.share(&file.config);
         self.fitness.follow(file.config.programs());
         self.overcrowded = None;
         let recalled = self.names.follow(file.config.questions().collect(), now);

@@ -39,13 +39,7 @@ impl World {
         &self.shared.by_address
     }
 
-    pub(super) fn share(&mut self, config: &Config) -> Result<(), String> {
-        let count = config.vrrp.len();
-        if count > MAX_INSTANCES {
-            return Err(format!(
-                "{count} sections [vrrp.NAME], and there is room for {MAX_INSTANCES}"
-            ));
-        }
+    pub(super) fn share(&mut self, config: &Config) {
         let instances: Vec<_> = config.vrrp.values().map(|instance| instance.settings.clone()).collect();
         // Before the first file: those of an earlier daemon.
         let before = match &self.applied {
@@ -54,7 +48,6 @@ impl World {
         };
         self.shared.leases = assign(&instances, before);
         self.shared.by_address = by_address(&instances, &self.shared.leases);
-        Ok(())
     }
 
     /// What instances make of what they watch, where that is news; each is told once.
@@ -109,6 +102,15 @@ impl World {
         };
         let failure = self.failures.iter().find(|failure| lacks(&failure.action))?;
         Some(format!("{}: {}", failure.action, failure.error))
+    }
+}
+
+pub(super) fn has_room(config: &Config) -> Result<(), String> {
+    match config.vrrp.len() {
+        count if count > MAX_INSTANCES => Err(format!(
+            "{count} sections [vrrp.NAME], and there is room for {MAX_INSTANCES}"
+        )),
+        _ => Ok(()),
     }
 }
 

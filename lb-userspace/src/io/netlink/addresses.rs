@@ -12,7 +12,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use anyhow::{Context as _, Result, bail};
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
@@ -28,6 +29,8 @@ use crate::core::vrrp::settings::Address;
 
 /// As `ip -d address` shows it, from Linux 5.18 on: whose address this is.
 const MARK: AddressProtocol = AddressProtocol::Other(112);
+
+const DUMPED_AGAIN: usize = 2;
 
 /// So many steps are one call to the kernel: others get their turn in between.
 pub const STEPS_AT_ONCE: usize = 32;
@@ -111,7 +114,7 @@ impl Addresses {
     /// All interfaces, by index.
     pub fn look(&mut self) -> Result<BTreeMap<u32, Interface>> {
         let mut interfaces = BTreeMap::new();
-        let links = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()));
+        let links = self.dump(&RouteNetlinkMessage::GetLink(LinkMessage::default()));
         for message in links.context("read links (rtnetlink)")? {
             if let RouteNetlinkMessage::NewLink(message) = message {
                 let (ifindex, link) = picture::link(&message);
@@ -119,7 +122,7 @@ impl Addresses {
                 interfaces.insert(ifindex, Interface { link, marked });
             }
         }
-        let addresses = self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()));
+        let addresses = self.dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default()));
         for message in addresses.context("read addresses (rtnetlink)")? {
             let RouteNetlinkMessage::NewAddress(message) = message else {
                 continue;
@@ -187,19 +190,32 @@ impl Addresses {
         message.serialize(&mut buffer[start..]);
     }
 
-    fn dump(&mut self, of: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
+    /// Once more where something changed meanwhile, of which a part may be missing.
+    fn dump(&mut self, of: &RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
+        let mut found = self.dump_once(of)?;
+        for _ in 0..DUMPED_AGAIN {
+            if found.1 {
+                found = self.dump_once(of)?;
+            }
+        }
+        Ok(found.0)
+    }
+
+    /// True: it was interrupted.
+    fn dump_once(&mut self, of: &RouteNetlinkMessage) -> Result<(Vec<RouteNetlinkMessage>, bool)> {
         let mut buffer = Vec::new();
-        self.append(&mut buffer, of, NLM_F_DUMP);
+        self.append(&mut buffer, of.clone(), NLM_F_DUMP);
         self.requests.send(&buffer, 0)?;
-        let mut found = Vec::new();
+        let (mut found, mut interrupted) = (Vec::new(), false);
         loop {
             for answer in self.receive()? {
                 if answer.header.sequence_number != self.sequence {
                     continue;
                 }
+                interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
                 match answer.payload {
                     NetlinkPayload::InnerMessage(message) => found.push(message),
-                    NetlinkPayload::Done(_) => return Ok(found),
+                    NetlinkPayload::Done(_) => return Ok((found, interrupted)),
                     NetlinkPayload::Error(error) => bail!(error.to_io()),
                     _ => {}
                 }

@@ -34,6 +34,7 @@ use crate::io::netlink::addresses::{Addresses, Interface};
 const HANGS_AFTER: Duration = Duration::from_secs(3);
 /// Of one socket, whatever floods it; then adverts of ours that are due have their turn.
 const HEARD_AT_ONCE: usize = 256;
+const ATTENTION: Duration = Duration::from_millis(100);
 /// How often it is looked whether the event loop hangs, and whether all addresses are there.
 const LOOKS_EVERY: Duration = Duration::from_secs(5);
 
@@ -48,8 +49,10 @@ pub struct Keeper {
     /// Addresses of all instances.
     shared: BTreeSet<IpAddr>,
     lease_ids: BTreeMap<Arc<str>, LeaseId>,
-    /// Instances whose addresses could not be taken off.
-    stuck: BTreeSet<Arc<str>>,
+    /// Instances whose addresses could not be taken off, and their interfaces.
+    stuck: BTreeMap<Arc<str>, Arc<str>>,
+    /// Those that could not have their addresses, in this turn.
+    without: BTreeSet<Arc<str>>,
     tracked: BTreeMap<String, Tracked>,
     hangs: bool,
     looked: Instant,
@@ -78,7 +81,8 @@ impl Keeper {
             wanted: BTreeSet::new(),
             shared: BTreeSet::new(),
             lease_ids: BTreeMap::new(),
-            stuck: BTreeSet::new(),
+            stuck: BTreeMap::new(),
+            without: BTreeSet::new(),
             tracked: BTreeMap::new(),
             hangs: false,
             looked: Instant::now(),
@@ -109,6 +113,7 @@ impl Keeper {
     }
 
     fn turn(&mut self) {
+        self.without.clear();
         for command in self.vrrp.turn(now()) {
             self.carry_out(command);
         }
@@ -121,6 +126,10 @@ impl Keeper {
         }
         loop {
             match self.orders.try_recv() {
+                Ok(Order::Clear(reply)) => {
+                    self.look();
+                    let _no_longer_awaited = reply.send(());
+                }
                 Ok(Order::Configure(settings, leases)) => self.configure(settings, leases),
                 Ok(Order::Weigh(instance, tracked)) => {
                     self.tracked.insert(instance, tracked);
@@ -141,26 +150,28 @@ impl Keeper {
     }
 
     fn configure(&mut self, settings: Vec<Settings>, lease_ids: BTreeMap<Arc<str>, LeaseId>) {
-        self.wanted = settings
-            .iter()
-            .map(|one| (one.interface.clone(), one.family()))
-            .collect();
+        let places = settings.iter().map(|one| (one.interface.clone(), one.family()));
+        let places: BTreeSet<_> = places.collect();
+        self.wanted.extend(places.clone());
         let shared = settings.iter().flat_map(|one| &one.addresses);
         self.shared = shared.map(|shared| shared.address).collect();
         self.tracked
             .retain(|name, _| settings.iter().any(|one| *one.name == **name));
-        // Who leaves does so by the lease it had.
+        // Who leaves does so by the socket and the lease it had.
         self.lease_ids.extend(lease_ids.clone());
         self.look();
         self.vrrp.reconfigure(settings, now());
+        self.weigh_all();
+        self.hear();
         self.turn();
+        self.wanted = places;
+        self.open_sockets();
         self.lease_ids = lease_ids;
         let taken: BTreeSet<_> = self.lease_ids.values().copied().collect();
         for id in (1..MAX_LEASES as LeaseId).filter(|id| !taken.contains(id)) {
             // Flows of an address that is shared no longer go on.
             self.leases.set(id, FOR_GOOD);
         }
-        self.weigh_all();
     }
 
     fn weigh_all(&mut self) {
@@ -219,7 +230,12 @@ impl Keeper {
     }
 
     fn wait(&self) {
-        let look = self.looked + LOOKS_EVERY;
+        // Nothing tells when the event loop goes on.
+        let look = if self.hangs {
+            Instant::now() + ATTENTION
+        } else {
+            self.looked + LOOKS_EVERY
+        };
         let due = [self.vrrp.deadline(), self.announcer.deadline(), Some(look)];
         let left = due
             .into_iter()

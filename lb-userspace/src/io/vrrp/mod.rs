@@ -22,6 +22,7 @@ use anyhow::{Context as _, Result};
 use lb_common::lease::LeaseId;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::{mpsc as news, oneshot};
+use tokio::time::timeout;
 
 use self::keeper::Keeper;
 use super::bpf::Leases;
@@ -31,10 +32,15 @@ use crate::core::vrrp::document::VrrpDocument;
 use crate::core::vrrp::settings::Settings;
 use crate::core::vrrp::track::Tracked;
 
+/// The kernel may hold it up, and the event loop has other things to do.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What the event loop asks of it.
 pub(super) enum Order {
     /// These instances, each address hanging on the lease of its instance.
     Configure(Vec<Settings>, BTreeMap<Arc<str>, LeaseId>),
+    /// Of addresses that an earlier daemon left.
+    Clear(oneshot::Sender<()>),
     Weigh(String, Tracked),
     Failover(String, oneshot::Sender<Result<(), Denied>>),
     Failback(String, oneshot::Sender<Result<(), Denied>>),
@@ -115,6 +121,11 @@ impl Ownership {
         self.pulse.beat();
     }
 
+    /// Takes away what an earlier daemon left, before anything else changes.
+    pub async fn clear(&self) {
+        let _ended = self.ask(Order::Clear).await;
+    }
+
     pub fn configure(&self, settings: Vec<Settings>, leases: BTreeMap<Arc<str>, LeaseId>) {
         self.order(Order::Configure(settings, leases));
     }
@@ -148,10 +159,15 @@ impl Ownership {
         }
     }
 
+    /// What it told before it ended.
+    pub fn last_news(&mut self) -> Option<News> {
+        self.news.try_recv().ok()
+    }
+
     async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.order(order(reply));
-        answer.await.ok()
+        timeout(PATIENCE, answer).await.ok()?.ok()
     }
 
     fn order(&self, order: Order) {

@@ -45,7 +45,7 @@ impl Keeper {
                 if let Some(id) = lease {
                     self.leases.set(
                         id,
-                        if self.stuck.contains(&instance) {
+                        if self.stuck.contains_key(&instance) {
                             ENDED
                         } else {
                             ELSEWHERE
@@ -62,16 +62,18 @@ impl Keeper {
             },
             What::Disown(addresses) => {
                 self.holdings.disown(&key, &addresses);
-                let Some(ifindex) = ifindex else { return };
                 self.announcer.forget(&addresses);
+                let Some(ifindex) = ifindex else { return };
                 if self.remove(&interface, ifindex, &addresses) {
                     self.stuck.remove(&instance);
                 } else {
                     // The program is told before anything else goes on.
                     lease.into_iter().for_each(|id| self.leases.set(id, ENDED));
-                    self.stuck.insert(instance);
+                    self.stuck.insert(instance, interface);
                 }
             }
+            // Where they are not.
+            What::Announce(_) if self.without.contains(&instance) => {}
             What::Announce(addresses) => self.announce(&interface, &addresses),
             What::Moved(transition) => drop(self.news.send(News::Moved(transition))),
         }
@@ -89,6 +91,7 @@ impl Keeper {
     fn put(&mut self, instance: &Arc<str>, ifindex: u32, addresses: &[Address]) {
         let steps: Vec<_> = addresses.iter().copied().map(Step::Put).collect();
         if let Err(why) = self.take(ifindex, &steps) {
+            self.without.insert(instance.clone());
             self.vrrp.not_owned(instance, why, now());
         }
     }
@@ -147,9 +150,11 @@ impl Keeper {
 /// Of CLOCK_MONOTONIC, on the program's clock, which may be behind.
 fn nanoseconds(until: Instant) -> u64 {
     let count = |time: Timespec| Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32);
-    let left = until.saturating_duration_since(Instant::now());
     let behind = count(clock_getres(ClockId::MonotonicCoarse));
-    let until = (count(clock_gettime(ClockId::Monotonic)) + left).saturating_sub(behind);
+    // The clock first: whoever is stopped in between has less left, not more.
+    let clock = count(clock_gettime(ClockId::Monotonic));
+    let left = until.saturating_duration_since(Instant::now());
+    let until = (clock + left).saturating_sub(behind);
     u64::try_from(until.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use lb_common::lease::ELSEWHERE;
 use tracing::warn;
 
 use super::super::socket::Socket;
 use super::{Keeper, now};
+use crate::core::network::Own;
 use crate::core::vrrp::machine::{Link, Machine};
 use crate::core::vrrp::settings::{Address, Key};
 
@@ -30,6 +32,7 @@ impl Keeper {
             (name, (ifindex, interface))
         });
         self.seats = by_name.collect();
+        self.mark_shared();
         self.open_sockets();
         let interfaces: BTreeSet<_> = self.wanted.iter().map(|(interface, _)| interface.clone()).collect();
         for interface in &interfaces {
@@ -39,6 +42,23 @@ impl Keeper {
         self.tidy();
     }
 
+    /// Whoever put a shared address on an interface of ours: it is for us to say whether it is there.
+    fn mark_shared(&mut self) {
+        let places: BTreeSet<_> = self.wanted.iter().map(|(interface, _)| interface).collect();
+        for (_, (_, seat)) in self.seats.iter_mut().filter(|(name, _)| places.contains(name)) {
+            let (shared, own) = std::mem::take(&mut seat.link.addresses)
+                .into_iter()
+                .partition(|own| self.shared.contains(&own.address));
+            seat.link.addresses = own;
+            let marked = |own: Own| Address {
+                address: own.address,
+                length: own.length,
+            };
+            let shared: Vec<Own> = shared;
+            seat.marked.extend(shared.into_iter().map(marked));
+        }
+    }
+
     fn link(&self, interface: &str) -> Link {
         let Some((_, seat)) = self.seats.get(interface) else {
             return Link::Missing;
@@ -46,8 +66,7 @@ impl Keeper {
         if !seat.link.up {
             return Link::Down;
         }
-        let own = seat.link.addresses.iter().map(|own| own.address);
-        let mut own = own.filter(|address| !self.shared.contains(address));
+        let mut own = seat.link.addresses.iter().map(|own| own.address);
         let ipv6 = own.clone().find_map(|address| match address {
             IpAddr::V6(address) if address.is_unicast_link_local() => Some(address),
             _ => None,
@@ -59,7 +78,7 @@ impl Keeper {
         Link::Up { ipv4, ipv6 }
     }
 
-    fn open_sockets(&mut self) {
+    pub(super) fn open_sockets(&mut self) {
         let (wanted, seats) = (&self.wanted, &self.seats);
         self.sockets.retain(|place, socket| {
             let there = seats
@@ -97,7 +116,23 @@ impl Keeper {
             }
             let stray = self.holdings.stray(&interface, &marked);
             if !stray.is_empty() && self.remove(&interface, ifindex, &stray) {
-                self.stuck.clear();
+                self.release_stuck(&interface);
+            }
+        }
+    }
+
+    /// Of instances whose addresses are gone from the interface at last.
+    fn release_stuck(&mut self, interface: &str) {
+        let gone: Vec<_> = self
+            .stuck
+            .iter()
+            .filter(|(_, on)| ***on == *interface)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for instance in gone {
+            self.stuck.remove(&instance);
+            if let Some(lease) = self.lease_ids.get(&instance) {
+                self.leases.set(*lease, ELSEWHERE);
             }
         }
     }
