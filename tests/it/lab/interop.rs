@@ -12,7 +12,7 @@ use super::*;
 const EVENTUALLY: Duration = Duration::from_secs(12);
 const WATCHER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 3);
 /// keepalived takes an address before the one it preempts has heard of it.
-const BOTH: Duration = Duration::from_millis(50);
+const BOTH: Duration = Duration::from_millis(100);
 const NARU: u8 = 150;
 
 /// One way to speak VRRP: an instance of both programs, all else being the same.

@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result};
 use lb_userspace::core::vrrp::packet::{Advert, Checksum, Format, PROTOCOL, Version, write};
 
 use super::packet_socket::PacketSocket;
-use super::{Namespace, Twins};
+use super::{Namespace, Twins, until};
 
 const VRRP_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 const GROUP_MAC: [u8; 6] = [0x01, 0, 0x5e, 0, 0, 0x12];
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
 const IPV4: u16 = 0x0800;
 
 pub struct Stranger {
@@ -100,6 +101,7 @@ impl Stranger {
         header[10..12].copy_from_slice(&sum.to_be_bytes());
         frame.extend(header);
         frame.extend(&forged.payload);
-        self.socket.send(&frame).context("send an advert")
+        // In a flood the interface has no room at times.
+        until(ROOM_WITHIN, || Ok(self.socket.send(&frame)?)).context("send an advert")
     }
 }
