@@ -43,9 +43,12 @@ impl<'lab> Pair<'lab> {
         until(EVENTUALLY, || has_role(&a, "master"))?;
         until(EVENTUALLY, || has_role(&b, "backup"))?;
         let caller = Caller::start(&net.client, LISTEN)?;
+        caller.heard("b1", Instant::now(), EVENTUALLY)?;
+        // What one made of the other's beginning, on a kernel that both share, is over.
+        caller.lost_for(Instant::now(), EVENTUALLY)?;
+        until(EVENTUALLY, || has_role(&a, "master"))?;
+        until(EVENTUALLY, || has_role(&b, "backup"))?;
         let watch = ArpWatch::start(&net.watcher, WATCHER, VIP)?;
-        let started = Instant::now();
-        caller.heard("b1", started, EVENTUALLY)?;
         until_true(EVENTUALLY, "nobody answers by ARP", || Ok(!watch.owners().is_empty()))?;
         Ok(Self {
             a,
