@@ -23,7 +23,7 @@ pub const SERIES: [&str; 2] = ["6.1", "6.12"];
 
 const MODULE: &str = "packets::";
 const LIMIT: Duration = Duration::from_secs(900);
-const MEMORY: &str = "1G";
+const MEMORY: &str = "2G";
 /// Each has a share of the machine's memory and boot.
 const MOST_CPUS: usize = 4;
 /// Lines of the console shown of a run that failed.
