@@ -113,6 +113,7 @@ http {{
     access_log off;
     keepalive_requests 1000000;
     keepalive_timeout 300s;
+    send_timeout 300s;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
