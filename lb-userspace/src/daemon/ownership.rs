@@ -61,12 +61,10 @@ impl Daemon {
 
     /// What follows for shared addresses from what is known by now.
     pub(super) fn weigh_shared(&mut self) {
-        let weighed = self.world.take_weighed();
-        if let Some(ownership) = &self.ownership {
-            ownership.beat();
-            for (instance, tracked) in weighed {
-                ownership.weigh(instance, tracked);
-            }
+        let Some(ownership) = &self.ownership else { return };
+        ownership.beat();
+        for (instance, tracked) in self.world.take_weighed() {
+            ownership.weigh(instance, tracked);
         }
     }
 
@@ -90,6 +88,8 @@ impl Daemon {
             text,
             trouble,
         });
+        // It changes nothing else.
+        self.told.tell(&self.world);
     }
 
     /// The program that is to hear of it.

@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::packet::sum;
+
 const BROADCAST: [u8; 6] = [0xff; 6];
 /// Of ff02::1.
 const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
@@ -56,7 +58,7 @@ fn advertisement(mac: [u8; 6], address: Ipv6Addr, routes: bool) -> Vec<u8> {
     let mut covered = [address.octets(), all_nodes.octets()].concat();
     covered.extend([0, 0, (length >> 8) as u8, length as u8, 0, 0, 0, ICMPV6]);
     covered.extend(&message);
-    let sum = checksum(&covered);
+    let sum = !sum(&[&covered]);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
 
     let mut frame = ethernet(ALL_NODES, mac, IPV6);
@@ -73,18 +75,6 @@ fn ethernet(destination: [u8; 6], source: [u8; 6], kind: u16) -> Vec<u8> {
     let mut frame = [destination, source].concat();
     frame.extend(kind.to_be_bytes());
     frame
-}
-
-/// Of an even number of bytes.
-fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes
-        .chunks_exact(2)
-        .map(|word| u64::from(u16::from_be_bytes([word[0], word[1]])));
-    let mut sum: u64 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }
 
 #[cfg(test)]
@@ -121,7 +111,7 @@ mod tests {
             assert_eq!(frame[62..78], address.octets());
             assert_eq!(frame[78..], [2, 1, 2, 0, 0, 0, 0, 1]);
             let pseudo = [&frame[22..54], &[0, 0, 0, 32, 0, 0, 0, 58], &frame[54..]].concat();
-            assert_eq!(checksum(&pseudo), 0);
+            assert_eq!(!sum(&[&pseudo]), 0);
         }
     }
 }

@@ -287,7 +287,7 @@ fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize) -> Vec<u8> 
 }
 
 /// In ones' complement; all parts but the last have an even length.
-fn sum(parts: &[&[u8]]) -> u16 {
+pub(super) fn sum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
     let words = words.map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |&low| low.into()));
     let mut sum: u32 = words.sum();

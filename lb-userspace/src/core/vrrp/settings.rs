@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::packet::{Advert, Envelope, Format, TTL, Version, group};
 use super::refusal::Refusal;
 use crate::core::dns::Family;
+use crate::core::network::Own;
 
 /// Priority of who owns the addresses by right: master whenever it is there.
 pub const OWNER: u8 = 255;
@@ -52,6 +53,15 @@ pub struct Key {
     pub interface: Arc<str>,
     pub family: Family,
     pub id: u8,
+}
+
+impl From<Own> for Address {
+    fn from(own: Own) -> Self {
+        Self {
+            address: own.address,
+            length: own.length,
+        }
+    }
 }
 
 impl fmt::Display for Address {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lb_common::lease::LeaseId;
 
 use super::World;
-use crate::core::config::Config;
+use crate::core::config::{Config, Vrrp};
 use crate::core::kernel::Action;
 use crate::core::vrrp::leases::{MAX_INSTANCES, assign, by_address};
 use crate::core::vrrp::track::{Tracked, Watched, tracked};
@@ -66,7 +66,7 @@ impl World {
             return BTreeMap::new();
         };
         let instances = applied.file.config.vrrp.iter();
-        let weigh = |(name, instance): (&String, &crate::core::config::Vrrp)| {
+        let weigh = |(name, instance): (&String, &Vrrp)| {
             let mut sum = tracked(&instance.track, |watched| self.is_well(watched));
             if self.suspects_itself() {
                 sum.sum += SUSPECT;
@@ -106,12 +106,13 @@ impl World {
 }
 
 pub(super) fn has_room(config: &Config) -> Result<(), String> {
-    match config.vrrp.len() {
-        count if count > MAX_INSTANCES => Err(format!(
+    let count = config.vrrp.len();
+    if count > MAX_INSTANCES {
+        return Err(format!(
             "{count} sections [vrrp.NAME], and there is room for {MAX_INSTANCES}"
-        )),
-        _ => Ok(()),
+        ));
     }
+    Ok(())
 }
 
 fn list(words: [String; 2]) -> String {

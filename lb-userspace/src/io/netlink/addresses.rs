@@ -32,7 +32,7 @@ const MARK: AddressProtocol = AddressProtocol::Other(112);
 
 const DUMPED_AGAIN: usize = 2;
 
-/// So many steps are one call to the kernel: others get their turn in between.
+/// So many steps are one call to the kernel: its answers have to fit the socket.
 pub const STEPS_AT_ONCE: usize = 32;
 
 pub struct Addresses {
@@ -134,10 +134,7 @@ impl Addresses {
                 continue;
             };
             if message.attributes.contains(&AddressAttribute::Protocol(MARK)) {
-                interface.marked.push(Address {
-                    address: own.address,
-                    length: own.length,
-                });
+                interface.marked.push(own.into());
             } else {
                 interface.link.addresses.push(own);
             }

@@ -34,8 +34,9 @@ use crate::io::netlink::addresses::{Addresses, Interface};
 const HANGS_AFTER: Duration = Duration::from_secs(3);
 /// Of one socket, whatever floods it; then adverts of ours that are due have their turn.
 const HEARD_AT_ONCE: usize = 256;
+/// While it is: nothing tells when it goes on.
 const ATTENTION: Duration = Duration::from_millis(100);
-/// How often it is looked whether the event loop hangs, and whether all addresses are there.
+/// How often it is looked at the latest whether it is, and whether all addresses are there.
 const LOOKS_EVERY: Duration = Duration::from_secs(5);
 
 pub struct Keeper {
@@ -224,13 +225,11 @@ impl Keeper {
     }
 
     fn trouble(&self, instance: &Arc<str>, words: String) {
-        warn!(%instance, words);
         let instance = instance.clone();
         drop(self.news.send(News::Trouble { instance, words }));
     }
 
     fn wait(&self) {
-        // Nothing tells when the event loop goes on.
         let look = if self.hangs {
             Instant::now() + ATTENTION
         } else {

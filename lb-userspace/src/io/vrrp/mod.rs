@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) enum Order {
     /// These instances, each address hanging on the lease of its instance.
     Configure(Vec<Settings>, BTreeMap<Arc<str>, LeaseId>),
-    /// Of addresses that an earlier daemon left.
+    /// Of what an earlier daemon left.
     Clear(oneshot::Sender<()>),
     Weigh(String, Tracked),
     Failover(String, oneshot::Sender<Result<(), Denied>>),
@@ -96,8 +96,7 @@ impl Pulse {
 }
 
 impl Ownership {
-    /// In the network namespace of the calling thread. Has nothing to keep until it is configured, and takes away what an
-    /// earlier daemon left then.
+    /// In the network namespace of the calling thread. Has nothing to keep until it is configured.
     pub fn start(leases: Arc<Leases>) -> Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("make an eventfd")?;
         let bell = Arc::new(bell);

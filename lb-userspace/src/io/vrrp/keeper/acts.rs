@@ -21,7 +21,6 @@ impl Keeper {
     pub(super) fn carry_out(&mut self, command: Command) {
         let Command { instance, key, what } = command;
         let interface = key.interface.clone();
-        let lease = self.lease_ids.get(&instance).copied();
         let ifindex = self.seats.get(&interface).map(|(ifindex, _)| *ifindex);
         match what {
             What::Send {
@@ -32,27 +31,13 @@ impl Keeper {
             } => {
                 if !self.say(&interface, source, &datagrams) {
                     self.vrrp.unsent(&instance, now());
-                } else if let (Some(id), Some(until)) = (lease, until) {
-                    self.leases.set(id, nanoseconds(until));
+                } else if let Some(until) = until {
+                    self.set_lease(&instance, nanoseconds(until));
                 }
             }
-            What::Lease(Some(until)) => {
-                if let Some(id) = lease {
-                    self.leases.set(id, nanoseconds(until));
-                }
-            }
-            What::Lease(None) => {
-                if let Some(id) = lease {
-                    self.leases.set(
-                        id,
-                        if self.stuck.contains_key(&instance) {
-                            ENDED
-                        } else {
-                            ELSEWHERE
-                        },
-                    );
-                }
-            }
+            What::Lease(Some(until)) => self.set_lease(&instance, nanoseconds(until)),
+            What::Lease(None) if self.stuck.contains_key(&instance) => self.set_lease(&instance, ENDED),
+            What::Lease(None) => self.set_lease(&instance, ELSEWHERE),
             What::Own(addresses) => match ifindex {
                 Some(ifindex) => {
                     self.holdings.own(&key, &addresses);
@@ -68,7 +53,7 @@ impl Keeper {
                     self.stuck.remove(&instance);
                 } else {
                     // The program is told before anything else goes on.
-                    lease.into_iter().for_each(|id| self.leases.set(id, ENDED));
+                    self.set_lease(&instance, ENDED);
                     self.stuck.insert(instance, interface);
                 }
             }
@@ -76,6 +61,12 @@ impl Keeper {
             What::Announce(_) if self.without.contains(&instance) => {}
             What::Announce(addresses) => self.announce(&interface, &addresses),
             What::Moved(transition) => drop(self.news.send(News::Moved(transition))),
+        }
+    }
+
+    pub(super) fn set_lease(&self, instance: &str, until: u64) {
+        if let Some(lease) = self.lease_ids.get(instance) {
+            self.leases.set(*lease, until);
         }
     }
 

@@ -50,12 +50,8 @@ impl Keeper {
                 .into_iter()
                 .partition(|own| self.shared.contains(&own.address));
             seat.link.addresses = own;
-            let marked = |own: Own| Address {
-                address: own.address,
-                length: own.length,
-            };
             let shared: Vec<Own> = shared;
-            seat.marked.extend(shared.into_iter().map(marked));
+            seat.marked.extend(shared.into_iter().map(Address::from));
         }
     }
 
@@ -131,9 +127,7 @@ impl Keeper {
             .collect();
         for instance in gone {
             self.stuck.remove(&instance);
-            if let Some(lease) = self.lease_ids.get(&instance) {
-                self.leases.set(*lease, ELSEWHERE);
-            }
+            self.set_lease(&instance, ELSEWHERE);
         }
     }
 
