@@ -93,11 +93,15 @@ fn naru<'a>(lab: &Lab, lb: &'a Namespace, service: &Service, mode: &str) -> Resu
          mode = \"{mode}\"\nbackends = [{}]\nidle_timeout = \"1h\"\n",
         backends.join(", ")
     );
-    let naru = Naru::run(lab, lb, &config)?;
+    naru_with(lab, lb, &config)
+}
+
+/// Naru by a configuration of its own, once its first service is up.
+pub fn naru_with<'a>(lab: &Lab, lb: &'a Namespace, config: &str) -> Result<Naru<'a>> {
+    let naru = Naru::run(lab, lb, config)?;
     until(READY_WITHIN, || {
         let status = naru.status()?;
-        let state = &status["services"][0]["state"];
-        ensure!(state == "up", "service bench is {state}");
+        ensure!(status["services"][0]["state"] == "up", "not up: {status}");
         Ok(())
     })?;
     Ok(naru)

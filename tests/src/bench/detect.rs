@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use super::Options;
 use super::chain::{Chain, LISTEN, server_address};
-use super::contender::{Running, haproxy_with};
+use super::contender::{Running, haproxy_with, naru_with};
 use super::figures::{Times, times_table};
-use crate::lab::{Caller, Lab, Naru, Nginx, until};
+use crate::lab::{Caller, Lab, Nginx};
 
 const SERVERS: u8 = 2;
 const PORT: u16 = 8080;
@@ -64,15 +64,7 @@ impl Watcher {
 
     fn start<'a>(self, lab: &Lab, chain: &'a Chain, fault: Fault) -> Result<Running<'a>> {
         match self {
-            Self::Naru => {
-                let naru = Naru::run(lab, &chain.lb, &naru_config(fault))?;
-                until(READY_WITHIN, || {
-                    let status = naru.status()?;
-                    ensure!(status["services"][0]["state"] == "up", "not up: {status}");
-                    Ok(())
-                })?;
-                Ok(Running::Naru(naru))
-            }
+            Self::Naru => naru_with(lab, &chain.lb, &naru_config(fault)).map(Running::Naru),
             Self::HaProxyOften => haproxy_with(lab, &chain.lb, &haproxy_config(fault, "200ms")).map(Running::Process),
             Self::HaProxyUsual => haproxy_with(lab, &chain.lb, &haproxy_config(fault, "3s")).map(Running::Process),
         }

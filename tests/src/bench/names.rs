@@ -6,13 +6,13 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use super::Options;
 use super::chain::{Chain, LISTEN, server_address};
-use super::contender::{Running, haproxy_with};
+use super::contender::{Running, haproxy_with, naru_with};
 use super::figures::{Times, times_table};
-use crate::lab::{Caller, Lab, Manner, NameServer, Naru, Nginx, Record, until};
+use crate::lab::{Caller, Lab, Manner, NameServer, Nginx, Record};
 
 const PORT: u16 = 8080;
 const LISTEN_PORT: u16 = 80;
@@ -67,13 +67,7 @@ impl Follower {
                      backends = [\"app.example:{PORT}\"]\n",
                     server.address()
                 );
-                let naru = Naru::run(lab, &chain.lb, &config)?;
-                until(READY_WITHIN, || {
-                    let status = naru.status()?;
-                    ensure!(status["services"][0]["state"] == "up", "not up: {status}");
-                    Ok(())
-                })?;
-                Ok(Running::Naru(naru))
+                naru_with(lab, &chain.lb, &config).map(Running::Naru)
             }
             Self::HaProxy => haproxy_with(lab, &chain.lb, &haproxy_config(server.address())).map(Running::Process),
         }

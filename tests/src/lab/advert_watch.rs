@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::Namespace;
-use super::packet_socket::PacketSocket;
+use super::packet_socket::Watcher;
 
 const IPV4: u16 = 0x0800;
 const VRRP: u8 = 112;
@@ -18,33 +16,24 @@ const LOOK: Duration = Duration::from_micros(500);
 
 pub struct AdvertWatch {
     heard: Arc<Mutex<Vec<(Instant, Ipv4Addr, u8)>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _watcher: Watcher,
 }
 
 impl AdvertWatch {
     pub fn start(host: &Namespace) -> Result<Self> {
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (told, stopped) = (Arc::clone(&heard), Arc::clone(&stop));
-        let thread = host.inside(|| -> Result<_> {
-            let socket = PacketSocket::open("eth0", IPV4)?;
-            Ok(thread::spawn(move || {
-                while !stopped.load(Ordering::Relaxed) {
-                    while let Some(frame) = socket.receive() {
-                        if let Some((from, priority)) = advert(&frame) {
-                            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                            told.push((Instant::now(), from, priority));
-                        }
-                    }
-                    thread::sleep(LOOK);
+        let told = Arc::clone(&heard);
+        let watcher = Watcher::start(host, IPV4, LOOK, move |socket| {
+            while let Some(frame) = socket.receive() {
+                if let Some((from, priority)) = advert(&frame) {
+                    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                    told.push((Instant::now(), from, priority));
                 }
-            }))
-        })??;
+            }
+        })?;
         Ok(Self {
             heard,
-            stop,
-            thread: Some(thread),
+            _watcher: watcher,
         })
     }
 
@@ -62,15 +51,6 @@ impl AdvertWatch {
             }
         }
         longest
-    }
-}
-
-impl Drop for AdvertWatch {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

@@ -1,14 +1,12 @@
 //! A host that asks by ARP, every millisecond, who has an address, and remembers who answered: nobody but one may.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::packet_socket::PacketSocket;
+use super::packet_socket::Watcher;
 use super::{Namespace, Twins};
 
 const EVERY: Duration = Duration::from_millis(1);
@@ -18,8 +16,7 @@ type Mac = [u8; 6];
 
 pub struct ArpWatch {
     answers: Arc<Mutex<Vec<(Instant, Mac)>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _watcher: Watcher,
 }
 
 impl ArpWatch {
@@ -28,27 +25,19 @@ impl ArpWatch {
         let IpAddr::V4(of) = of else { bail!("ARP is of IPv4") };
         let question = question(Twins::mac(host)?, own, of);
         let answers = Arc::new(Mutex::new(Vec::new()));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (told, stopped) = (Arc::clone(&answers), Arc::clone(&stop));
-        let thread = host.inside(|| -> Result<_> {
-            let socket = PacketSocket::open("eth0", ARP)?;
-            Ok(thread::spawn(move || {
-                while !stopped.load(Ordering::Relaxed) {
-                    let _lost = socket.send(&question);
-                    while let Some(frame) = socket.receive() {
-                        if let Some(mac) = answer(&frame, of) {
-                            let now = Instant::now();
-                            told.lock().unwrap_or_else(PoisonError::into_inner).push((now, mac));
-                        }
-                    }
-                    thread::sleep(EVERY);
+        let told = Arc::clone(&answers);
+        let watcher = Watcher::start(host, ARP, EVERY, move |socket| {
+            let _lost = socket.send(&question);
+            while let Some(frame) = socket.receive() {
+                if let Some(mac) = answer(&frame, of) {
+                    let now = Instant::now();
+                    told.lock().unwrap_or_else(PoisonError::into_inner).push((now, mac));
                 }
-            }))
-        })??;
+            }
+        })?;
         Ok(Self {
             answers,
-            stop,
-            thread: Some(thread),
+            _watcher: watcher,
         })
     }
 
@@ -70,23 +59,6 @@ impl ArpWatch {
             .zip(first)
             .map(|(last, first)| last.saturating_duration_since(first));
         both.unwrap_or_default()
-    }
-
-    /// The longest time without an answer since then.
-    pub fn longest_silence(&self, since: Instant) -> Duration {
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = answers.iter().map(|(at, _)| *at).filter(|at| *at >= since);
-        let times: Vec<_> = [since].into_iter().chain(times).chain([Instant::now()]).collect();
-        times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
-    }
-}
-
-impl Drop for ArpWatch {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

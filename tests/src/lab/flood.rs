@@ -11,7 +11,6 @@ use aya::maps::{Array, MapData};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, include_bytes_aligned};
 use lb_tests_bpf::{Flood, SYN_WORDS};
-use serde_json::Value;
 
 use super::Topology;
 
@@ -77,16 +76,7 @@ fn flood(net: &Topology, listen: SocketAddr) -> Result<Flood> {
     let IpAddr::V4(address) = listen.ip() else {
         bail!("the flood is of IPv4 only");
     };
-    let link = |host: &super::Namespace, name: &str| -> Result<(u32, [u8; 6])> {
-        let shown: Value = serde_json::from_str(&host.stdout("ip", &["-j", "link", "show", name])?)?;
-        let index = shown[0]["ifindex"].as_u64().context("find the interface's index")?;
-        let words = shown[0]["address"].as_str().unwrap_or_default().split(':');
-        let mac: Vec<u8> = words
-            .map(|word| u8::from_str_radix(word, 16))
-            .collect::<Result<_, _>>()?;
-        Ok((index as u32, mac.as_slice().try_into().context("read the MAC")?))
-    };
-    let ((ifindex, from), (_, to)) = (link(&net.client, "eth0")?, link(&net.node, "clients")?);
+    let ((ifindex, from), (_, to)) = (net.client.link("eth0")?, net.node.link("clients")?);
     let mut bytes = [0; SYN_WORDS * 4];
     bytes[..6].copy_from_slice(&to);
     bytes[6..12].copy_from_slice(&from);

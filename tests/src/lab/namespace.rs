@@ -13,6 +13,7 @@ use std::{panic, thread};
 
 use anyhow::{Context as _, Result};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value;
 
 use super::process;
 
@@ -103,6 +104,20 @@ impl Namespace {
     /// One command of `ip` a line.
     pub fn ip(&self, lines: &str) -> Result<()> {
         process::feed(self.command("ip").args(["-batch", "-"]), lines).with_context(|| format!("in {}", self.role))
+    }
+
+    /// Index and hardware address of an interface.
+    pub fn link(&self, interface: &str) -> Result<(u32, [u8; 6])> {
+        let shown: Value = serde_json::from_str(&self.stdout("ip", &["-j", "link", "show", interface])?)?;
+        let index = shown[0]["ifindex"].as_u64().context("find the interface's index")?;
+        let words = shown[0]["address"].as_str().unwrap_or_default().split(':');
+        let mac: Vec<u8> = words
+            .map(|word| u8::from_str_radix(word, 16))
+            .collect::<Result<_, _>>()?;
+        Ok((
+            u32::try_from(index)?,
+            mac.as_slice().try_into().context("read the MAC")?,
+        ))
     }
 
     /// `net/ipv4/ip_forward` and the like.

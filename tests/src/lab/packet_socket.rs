@@ -4,12 +4,59 @@ use std::ffi::CString;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+
+use super::Namespace;
 
 const LONGEST: usize = 2048;
 
 pub struct PacketSocket(OwnedFd);
+
+/// Somebody who looks into one again and again; Drop ends it.
+pub struct Watcher {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// On a host's `eth0`.
+    pub fn start(
+        host: &Namespace,
+        ether_type: u16,
+        every: Duration,
+        mut look: impl FnMut(&PacketSocket) + Send + 'static,
+    ) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = host.inside(|| -> Result<_> {
+            let socket = PacketSocket::open("eth0", ether_type)?;
+            Ok(thread::spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    look(&socket);
+                    thread::sleep(every);
+                }
+            }))
+        })??;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
 
 impl PacketSocket {
     /// Of the calling thread's namespace.

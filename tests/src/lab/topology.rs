@@ -174,9 +174,12 @@ pub fn backend_address(index: usize) -> SocketAddr {
 }
 
 pub fn backend_address6(index: usize) -> SocketAddr {
-    // 11 reads as 11, not as b.
-    let last = u16::from_str_radix(&last(index).to_string(), 16).expect("decimal digits are hexadecimal ones");
-    SocketAddr::from(([0x2001, 0xdb8, 1, 0, 0, 0, 0, last], BACKEND_PORT))
+    SocketAddr::from(([0x2001, 0xdb8, 1, 0, 0, 0, 0, same_digits(last(index))], BACKEND_PORT))
+}
+
+/// The group of an IPv6 address that reads as this number does: 11 as 11, not as b.
+pub(super) fn same_digits(number: u8) -> u16 {
+    u16::from_str_radix(&number.to_string(), 16).expect("decimal digits are hexadecimal ones")
 }
 
 pub(super) fn backend_addresses(index: usize) -> [SocketAddr; 2] {

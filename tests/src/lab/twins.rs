@@ -9,10 +9,9 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result};
-use serde_json::Value;
+use anyhow::Result;
 
-use super::topology::cable;
+use super::topology::{cable, same_digits};
 use super::{BACKEND_PORT, Lab, Namespace, Nginx, PassProgram, VIP};
 
 pub struct Twins {
@@ -101,9 +100,7 @@ impl Twins {
     }
 
     pub fn backend6(index: usize) -> SocketAddr {
-        // 21 reads as 21, not as 15.
-        let last = u16::from_str_radix(&last(index).to_string(), 16).expect("decimal digits are hexadecimal ones");
-        SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], BACKEND_PORT))
+        SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, same_digits(last(index))], BACKEND_PORT))
     }
 
     /// `[service.web]` at port 80 of the shared address.
@@ -133,12 +130,7 @@ impl Twins {
 
     /// The hardware address of a host.
     pub fn mac(host: &Namespace) -> Result<[u8; 6]> {
-        let shown: Value = serde_json::from_str(&host.stdout("ip", &["-j", "link", "show", "eth0"])?)?;
-        let words = shown[0]["address"].as_str().context("find the MAC")?.split(':');
-        let mac: Vec<u8> = words
-            .map(|word| u8::from_str_radix(word, 16))
-            .collect::<Result<_, _>>()?;
-        mac.as_slice().try_into().context("read the MAC")
+        host.link("eth0").map(|(_, mac)| mac)
     }
 }
 
