@@ -1,6 +1,7 @@
 //! Two nodes that share an address: whatever happens to one, clients find the other, and never both.
 
 use std::net::Ipv4Addr;
+use std::thread;
 use std::time::Instant;
 
 use lb_tests::lab::*;
@@ -289,6 +290,52 @@ fn adverts_go_on_while_255_addresses_are_announced() {
     });
 }
 
+/// The kernel changes one thing of its network after the other, and whoever wants to see it waits: programs come and go all
+/// the time, and there is always something new to see.
+#[test]
+fn adverts_go_on_while_the_kernel_makes_everybody_wait() {
+    const BUSY: Duration = Duration::from_secs(3);
+    paired(|lab, net, pair| {
+        let elsewhere = lab.namespace("elsewhere")?;
+        for end in ["1", "2", "3", "4"] {
+            elsewhere.ip(&format!(
+                "link add one{end} type veth peer name two{end}\nlink set one{end} up"
+            ))?;
+        }
+        let begun = Instant::now();
+        let again = |change: &dyn Fn() -> Result<()>| -> Result<Duration> {
+            let mut slowest = Duration::ZERO;
+            while begun.elapsed() < BUSY {
+                let turn = Instant::now();
+                change()?;
+                slowest = slowest.max(turn.elapsed());
+            }
+            Ok(slowest)
+        };
+        let slowest = thread::scope(|threads| {
+            let busy = ["one1", "one2", "one3", "one4"].map(|end| {
+                let (again, elsewhere) = (&again, &elsewhere);
+                threads.spawn(move || again(&|| PassProgram::load()?.attach(elsewhere, end)))
+            });
+            let slowest = again(&|| {
+                net.a
+                    .ip("addr add 198.18.0.50/32 dev eth0\naddr del 198.18.0.50/32 dev eth0")
+            });
+            for busy in busy {
+                busy.join().expect("no panic")?;
+            }
+            slowest
+        })?;
+        note(&format!("a change of addresses took up to {slowest:?}"));
+        for (naru, role) in [(&pair.a, "master"), (&pair.b, "backup")] {
+            let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
+            let instance = &told["instances"][0];
+            ensure!(instance["late"] == 0 && instance["role"] == role, "{told}");
+        }
+        pair.owned_by(&[&net.a])
+    });
+}
+
 /// Node `b` hears nobody, and is heard.
 #[test]
 fn a_node_that_is_deaf_is_no_second_master() {
@@ -315,7 +362,7 @@ fn lost_adverts_move_nothing_back_and_forth() {
         let begun = Instant::now();
         while begun.elapsed() < sized(Duration::from_secs(10), Duration::from_secs(300)) {
             pair.a.still_runs()?;
-            std::thread::sleep(Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(100));
         }
         net.nodes().into_iter().try_for_each(|node| node.lose(0))?;
         until(EVENTUALLY, || has_role(&pair.a, "master"))?;

@@ -22,6 +22,7 @@ use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::Socket;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use tracing::debug;
 
 use super::picture;
 use crate::core::network::Link;
@@ -220,15 +221,17 @@ impl Addresses {
         }
     }
 
+    /// All of one datagram but for what nobody here understands: an interface of a new kind hides no other.
     fn receive(&self) -> Result<Vec<Message>> {
         let (bytes, _) = self.requests.recv_from_full()?;
         let mut rest = &bytes[..];
         let mut messages = Vec::new();
-        while !rest.is_empty() {
-            let message = Message::deserialize(rest).context("understand an answer of the kernel (rtnetlink)")?;
-            let length = (message.header.length as usize).next_multiple_of(4).max(4);
-            rest = rest.get(length..).unwrap_or_default();
-            messages.push(message);
+        while let Some(length) = rest.first_chunk().map(|length| u32::from_ne_bytes(*length) as usize) {
+            match Message::deserialize(rest) {
+                Ok(message) => messages.push(message),
+                Err(error) => debug!(%error, "not understood, and left out (rtnetlink)"),
+            }
+            rest = rest.get(length.next_multiple_of(4).max(4)..).unwrap_or_default();
         }
         Ok(messages)
     }

@@ -5,21 +5,21 @@ mod seats;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use lb_common::lease::{FOR_GOOD, LeaseId, MAX_LEASES};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::UnboundedSender;
-use tracing::warn;
 
 use super::announcer::Announcer;
+use super::hands::{Answer, Hands, Place, Seats};
+use super::post::Inbox;
 use super::socket::Socket;
-use super::{News, Order, Pulse, precedence, silence};
-use crate::core::dns::Family;
+use super::{News, Order, Pulse, precedence};
 use crate::core::vrrp::document::VrrpDocument;
 use crate::core::vrrp::holdings::Holdings;
 use crate::core::vrrp::settings::Settings;
@@ -28,25 +28,24 @@ use crate::core::vrrp::{Heard, Vrrp};
 use crate::core::world::Moment;
 use crate::io::bpf::Leases;
 use crate::io::frames::Frames;
-use crate::io::netlink::addresses::{Addresses, Interface};
 
 /// How long the event loop may be silent: its longest work takes a part of a second.
 const HANGS_AFTER: Duration = Duration::from_secs(3);
 /// Of one socket, whatever floods it; then adverts of ours that are due have their turn.
 const HEARD_AT_ONCE: usize = 256;
-/// While it is: nothing tells when it goes on.
-const ATTENTION: Duration = Duration::from_millis(100);
-/// How often it is looked at the latest whether it is, and whether all addresses are there.
+/// How often it is looked whether it is, and while it is: nothing tells when it goes on.
 const LOOKS_EVERY: Duration = Duration::from_secs(5);
+const ATTENTION: Duration = Duration::from_millis(100);
+/// What is to begin with what is there now begins with what was known if the kernel does not tell.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 pub struct Keeper {
     vrrp: Vrrp,
     holdings: Holdings,
-    /// By name: the index, and what is there.
-    seats: BTreeMap<Arc<str>, (u32, Interface)>,
-    sockets: BTreeMap<(Arc<str>, Family), Socket>,
+    seats: Seats,
+    sockets: BTreeMap<Place, Socket>,
     /// Those of the settings.
-    wanted: BTreeSet<(Arc<str>, Family)>,
+    wanted: BTreeSet<Place>,
     /// Addresses of all instances.
     shared: BTreeSet<IpAddr>,
     lease_ids: BTreeMap<Arc<str>, LeaseId>,
@@ -56,12 +55,12 @@ pub struct Keeper {
     without: BTreeSet<Arc<str>>,
     tracked: BTreeMap<String, Tracked>,
     hangs: bool,
-    looked: Instant,
-    addresses: Addresses,
+    /// It begins with the next picture, and others wait for it.
+    held: Option<(Order, Instant)>,
+    hands: Hands,
     announcer: Announcer,
     leases: Arc<Leases>,
-    orders: Receiver<Order>,
-    bell: Arc<OwnedFd>,
+    orders: Inbox<Order>,
     news: UnboundedSender<News>,
     pulse: Arc<Pulse>,
 }
@@ -69,8 +68,7 @@ pub struct Keeper {
 impl Keeper {
     pub fn new(
         leases: Arc<Leases>,
-        orders: Receiver<Order>,
-        bell: Arc<OwnedFd>,
+        orders: Inbox<Order>,
         news: UnboundedSender<News>,
         pulse: Arc<Pulse>,
     ) -> Result<Self> {
@@ -86,22 +84,22 @@ impl Keeper {
             without: BTreeSet::new(),
             tracked: BTreeMap::new(),
             hangs: false,
-            looked: Instant::now(),
-            addresses: Addresses::open()?,
+            held: None,
+            hands: Hands::start()?,
             announcer: Announcer::new(Frames::open()?),
             leases,
             orders,
-            bell,
             news,
             pulse,
         })
     }
 
     pub fn run(mut self) {
-        precedence::take();
+        precedence::before_others();
+        precedence::stay_in_memory();
         loop {
             let goes_on = self.take_orders();
-            self.look_around();
+            self.take_answers();
             self.hear();
             self.watch_the_event_loop();
             self.turn();
@@ -122,16 +120,12 @@ impl Keeper {
 
     /// False: it is to end.
     fn take_orders(&mut self) -> bool {
-        if let Err(error) = silence(&self.bell) {
-            warn!(%error, "cannot hear the event loop");
+        if self.held.as_ref().is_some_and(|(_, until)| *until < Instant::now()) {
+            self.begin_held();
         }
-        loop {
-            match self.orders.try_recv() {
-                Ok(Order::Clear(reply)) => {
-                    self.look();
-                    let _no_longer_awaited = reply.send(());
-                }
-                Ok(Order::Configure(settings, leases)) => self.configure(settings, leases),
+        while self.held.is_none() {
+            match self.orders.take() {
+                Ok(order @ (Order::Clear(_) | Order::Configure(..))) => self.hold(order),
                 Ok(Order::Weigh(instance, tracked)) => {
                     self.tracked.insert(instance, tracked);
                     self.weigh_all();
@@ -145,33 +139,65 @@ impl Keeper {
                     self.vrrp.stop(now());
                     return false;
                 }
-                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Empty) => break,
             }
+        }
+        true
+    }
+
+    /// Until it is known what is there.
+    fn hold(&mut self, order: Order) {
+        if let Order::Configure(settings, lease_ids) = &order {
+            self.wanted.extend(places(settings));
+            let shared = settings.iter().flat_map(|one| &one.addresses);
+            self.shared = shared.map(|shared| shared.address).collect();
+            // Who leaves does so by the socket and the lease it had.
+            self.lease_ids.extend(lease_ids.clone());
+        }
+        self.hands.listen(self.wanted.clone());
+        self.held = Some((order, Instant::now() + PATIENCE));
+    }
+
+    fn begin_held(&mut self) {
+        match self.held.take() {
+            Some((Order::Clear(reply), _)) => {
+                let _no_longer_awaited = reply.send(());
+            }
+            Some((Order::Configure(settings, lease_ids), _)) => self.configure(settings, lease_ids),
+            _ => {}
         }
     }
 
     fn configure(&mut self, settings: Vec<Settings>, lease_ids: BTreeMap<Arc<str>, LeaseId>) {
-        let places = settings.iter().map(|one| (one.interface.clone(), one.family()));
-        let places: BTreeSet<_> = places.collect();
-        self.wanted.extend(places.clone());
-        let shared = settings.iter().flat_map(|one| &one.addresses);
-        self.shared = shared.map(|shared| shared.address).collect();
+        let places = places(&settings);
         self.tracked
             .retain(|name, _| settings.iter().any(|one| *one.name == **name));
-        // Who leaves does so by the socket and the lease it had.
-        self.lease_ids.extend(lease_ids.clone());
-        self.look();
         self.vrrp.reconfigure(settings, now());
         self.weigh_all();
         self.hear();
         self.turn();
+        self.hands.listen(places.clone());
         self.wanted = places;
-        self.open_sockets();
+        self.close_sockets();
         self.lease_ids = lease_ids;
         let taken: BTreeSet<_> = self.lease_ids.values().copied().collect();
         for id in (1..MAX_LEASES as LeaseId).filter(|id| !taken.contains(id)) {
             // Flows of an address that is shared no longer go on.
             self.leases.set(id, FOR_GOOD);
+        }
+    }
+
+    fn take_answers(&mut self) {
+        while let Some(answer) = self.hands.answer() {
+            match answer {
+                Answer::Taken { instance, failures, .. } => self.failed(instance.as_ref(), &failures),
+                Answer::Opened(place, socket) => {
+                    if let Some(old) = self.sockets.insert(place, socket) {
+                        self.hands.close(old);
+                    }
+                }
+                Answer::Seen(_, seats) => self.see(seats),
+            }
         }
     }
 
@@ -217,40 +243,41 @@ impl Keeper {
         }
     }
 
-    /// Where something may have changed, or it is long ago.
-    fn look_around(&mut self) {
-        if self.addresses.take_news() || self.looked.elapsed() > LOOKS_EVERY {
-            self.look();
-        }
-    }
-
     fn trouble(&self, instance: &Arc<str>, words: String) {
         let instance = instance.clone();
         drop(self.news.send(News::Trouble { instance, words }));
     }
 
     fn wait(&self) {
-        let look = if self.hangs {
-            Instant::now() + ATTENTION
-        } else {
-            self.looked + LOOKS_EVERY
-        };
-        let due = [self.vrrp.deadline(), self.announcer.deadline(), Some(look)];
+        if self.hands.has_early_answers() {
+            return;
+        }
+        let now = Instant::now();
+        let look = now + if self.hangs { ATTENTION } else { LOOKS_EVERY };
+        let held = self.held.as_ref().map(|(_, until)| *until);
+        let due = [self.vrrp.deadline(), self.announcer.deadline(), held];
         let left = due
             .into_iter()
             .flatten()
             .min()
-            .unwrap_or(look)
-            .saturating_duration_since(Instant::now());
+            .map_or(look, |due| due.min(look))
+            .saturating_duration_since(now);
         let timeout = Timespec {
             tv_sec: left.as_secs().cast_signed(),
             tv_nsec: left.subsec_nanos().into(),
         };
         let sources = self.sockets.values().map(|socket| socket.as_fd());
-        let sources = sources.chain([self.bell.as_fd(), self.addresses.news()]);
+        let sources = sources.chain([self.orders.as_fd(), self.hands.answers().as_fd()]);
         let mut sources: Vec<_> = sources.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         let _interrupted = poll(&mut sources, Some(&timeout));
     }
+}
+
+fn places(settings: &[Settings]) -> BTreeSet<Place> {
+    settings
+        .iter()
+        .map(|one| (one.interface.clone(), one.family()))
+        .collect()
 }
 
 fn now() -> Moment {

@@ -1,30 +1,32 @@
 //! The thread that keeps the addresses which this node shares with others: hears and says adverts, has the addresses and the
 //! leases for as long as it is master, tells the link.
 //!
-//! A thread of its own, since adverts are due every few milliseconds whatever the event loop is doing. Decides nothing:
-//! `core::vrrp` does. It is the one writer of shared addresses and leases. Tested in the lab.
+//! A thread of its own, since adverts are due every few milliseconds whatever the event loop is doing; and one more, its
+//! hands, for what waits for the kernel. Decides nothing: `core::vrrp` does. It is the one writer of shared addresses and
+//! leases. Tested in the lab.
 
 mod announcer;
+mod hands;
 mod keeper;
+mod post;
 mod precedence;
 mod socket;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::abort;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use lb_common::lease::LeaseId;
-use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::{mpsc as news, oneshot};
 use tokio::time::timeout;
 
 use self::keeper::Keeper;
+use self::post::{Outbox, post};
 use super::bpf::Leases;
 use crate::core::vrrp::Denied;
 use crate::core::vrrp::command::Transition;
@@ -61,8 +63,7 @@ pub enum News {
 
 /// The event loop's end.
 pub struct Ownership {
-    orders: mpsc::Sender<Order>,
-    bell: Arc<OwnedFd>,
+    orders: Outbox<Order>,
     news: news::UnboundedReceiver<News>,
     pulse: Arc<Pulse>,
     thread: Option<JoinHandle<()>>,
@@ -98,17 +99,13 @@ impl Pulse {
 impl Ownership {
     /// In the network namespace of the calling thread. Has nothing to keep until it is configured.
     pub fn start(leases: Arc<Leases>) -> Result<Self> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("make an eventfd")?;
-        let bell = Arc::new(bell);
-        let (orders, ordered) = mpsc::channel();
+        let (orders, ordered) = post()?;
         let (told, news) = news::unbounded_channel();
         let pulse = Arc::new(Pulse::new());
-        let keeper = Keeper::new(leases, ordered, bell.clone(), told, pulse.clone())?;
-        let thread = std::thread::Builder::new().name("vrrp".to_owned());
-        let thread = thread.spawn(move || keeper.run()).context("start a thread")?;
+        let keeper = Keeper::new(leases, ordered, told, pulse.clone())?;
+        let thread = thread("vrrp", move || keeper.run())?;
         Ok(Self {
             orders,
-            bell,
             news,
             pulse,
             thread: Some(thread),
@@ -126,11 +123,11 @@ impl Ownership {
     }
 
     pub fn configure(&self, settings: Vec<Settings>, leases: BTreeMap<Arc<str>, LeaseId>) {
-        self.order(Order::Configure(settings, leases));
+        self.orders.send(Order::Configure(settings, leases));
     }
 
     pub fn weigh(&self, instance: String, tracked: Tracked) {
-        self.order(Order::Weigh(instance, tracked));
+        self.orders.send(Order::Weigh(instance, tracked));
     }
 
     pub async fn failover(&self, instance: String) -> Result<(), Denied> {
@@ -165,28 +162,49 @@ impl Ownership {
 
     async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        self.order(order(reply));
+        self.orders.send(order(reply));
         timeout(PATIENCE, answer).await.ok()?.ok()
-    }
-
-    fn order(&self, order: Order) {
-        let _ended = self.orders.send(order);
-        let _full = rustix::io::write(self.bell.as_fd(), &1_u64.to_ne_bytes());
     }
 
     /// Gives up every address, tells the others, and ends.
     pub fn stop(&mut self) {
-        self.order(Order::Stop);
+        self.orders.send(Order::Stop);
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
         }
     }
 }
 
-/// Takes the rings of the bell away.
-fn silence(bell: &OwnedFd) -> io::Result<()> {
-    match rustix::io::read(bell.as_fd(), &mut [0; 8]) {
-        Ok(_) | Err(rustix::io::Errno::WOULDBLOCK) => Ok(()),
-        Err(error) => Err(error.into()),
+/// A bug in there ends the daemon: its leases end with it, and another node takes over, which would otherwise wait for
+/// adverts that nobody sends.
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let work = move || {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            abort();
+        }
+    };
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(work).context("start a thread")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    use super::*;
+
+    const CHILD: &str = "NARU_TEST_PANICS";
+
+    #[test]
+    fn a_thread_that_panics_ends_the_daemon() {
+        if std::env::var_os(CHILD).is_some() {
+            let _never = thread("bug", || panic!("a bug")).expect("start a thread").join();
+            return;
+        }
+        let mut child = Command::new(std::env::current_exe().expect("this test"));
+        child.args(["--exact", "io::vrrp::tests::a_thread_that_panics_ends_the_daemon"]);
+        let ended = child.env(CHILD, "1").output().expect("run this test");
+        assert_eq!(ended.status.signal(), Some(libc::SIGABRT));
     }
 }

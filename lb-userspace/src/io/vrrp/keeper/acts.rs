@@ -10,12 +10,13 @@ use rustix::time::{ClockId, clock_getres, clock_gettime};
 use tracing::warn;
 
 use super::super::News;
+use super::super::hands::Failures;
 use super::{Keeper, now};
 use crate::core::dns::Family;
 use crate::core::vrrp::announcement::announcement;
 use crate::core::vrrp::command::{Command, Datagram, What};
 use crate::core::vrrp::settings::Address;
-use crate::io::netlink::addresses::{STEPS_AT_ONCE, Step};
+use crate::io::netlink::addresses::Step;
 
 impl Keeper {
     pub(super) fn carry_out(&mut self, command: Command) {
@@ -80,49 +81,41 @@ impl Keeper {
     }
 
     fn put(&mut self, instance: &Arc<str>, ifindex: u32, addresses: &[Address]) {
-        let steps: Vec<_> = addresses.iter().copied().map(Step::Put).collect();
-        if let Err(why) = self.take(ifindex, &steps) {
-            self.without.insert(instance.clone());
-            self.vrrp.not_owned(instance, why, now());
+        let steps = addresses.iter().copied().map(Step::Put).collect();
+        // It answers for them by the program until they are there.
+        if let Some(failures) = self.hands.take(ifindex, steps, Some(instance.clone())) {
+            self.failed(Some(instance), &failures);
         }
     }
 
-    /// Those that the kernel takes off with them are back at once.
+    /// Those that the kernel takes off with them are back at once. False: they are there still, as far as it is known.
     pub(super) fn remove(&mut self, interface: &str, ifindex: u32, addresses: &[Address]) -> bool {
-        let steps: Vec<_> = addresses.iter().copied().map(Step::Remove).collect();
         let beside = self.holdings.beside(interface, addresses);
-        let puts: Vec<_> = beside.into_iter().map(Step::Put).collect();
-        let removed = self.take(ifindex, &steps);
-        if let Err(why) = self.take(ifindex, &puts) {
-            warn!(
-                why,
-                "a shared address went with one that was removed; it is tried again"
-            );
-        }
-        match removed {
-            Ok(()) => true,
-            Err(why) => {
-                warn!(
-                    why,
-                    "a shared address stays on its interface; nobody is answered there, and it is tried again"
-                );
-                false
-            }
-        }
+        let removes = addresses.iter().copied().map(Step::Remove);
+        let steps = removes.chain(beside.into_iter().map(Step::Put)).collect();
+        let Some(failures) = self.hands.take(ifindex, steps, None) else {
+            return false;
+        };
+        self.failed(None, &failures);
+        !failures.iter().any(|(step, _)| matches!(step, Step::Remove(_)))
     }
 
-    fn take(&mut self, ifindex: u32, steps: &[Step]) -> Result<(), String> {
-        let mut failures = Vec::new();
-        for steps in steps.chunks(STEPS_AT_ONCE) {
-            match self.addresses.take(ifindex, steps) {
-                Ok(failed) => failures.extend(failed.iter().map(|(step, error)| format!("{step}: {error}"))),
-                Err(error) => failures.push(format!("{error:#}")),
-            }
-        }
+    /// An instance could not have its addresses, or what was to be tidied could not be.
+    pub(super) fn failed(&mut self, instance: Option<&Arc<str>>, failures: &Failures) {
         if failures.is_empty() {
-            Ok(())
-        } else {
-            Err(failures.join("; "))
+            return;
+        }
+        let words: Vec<_> = failures.iter().map(|(step, why)| format!("{step}: {why}")).collect();
+        let why = words.join("; ");
+        match instance {
+            Some(instance) => {
+                self.without.insert(instance.clone());
+                self.vrrp.not_owned(instance, why, now());
+            }
+            None => warn!(
+                why,
+                "shared addresses are not as they should be; nobody is answered at one that stays, and it is tried again"
+            ),
         }
     }
 

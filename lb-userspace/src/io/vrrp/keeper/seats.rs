@@ -1,13 +1,13 @@
 //! What is on the interfaces: links, addresses that adverts are sent from, shared ones that are missing or too much.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use lb_common::lease::ELSEWHERE;
-use tracing::warn;
 
+use super::super::Order;
+use super::super::hands::{Place, Seats};
 use super::super::socket::Socket;
 use super::{Keeper, now};
 use crate::core::network::Own;
@@ -15,31 +15,20 @@ use crate::core::vrrp::machine::{Link, Machine};
 use crate::core::vrrp::settings::{Address, Key};
 
 impl Keeper {
-    pub(super) fn look(&mut self) {
-        self.looked = Instant::now();
-        let seen = match self.addresses.look() {
-            Ok(seen) => seen,
-            Err(error) => {
-                warn!(
-                    error = format!("{error:#}"),
-                    "cannot see addresses and links; going on with what was known"
-                );
-                return;
-            }
-        };
-        let by_name = seen.into_iter().map(|(ifindex, interface)| {
-            let name: Arc<str> = interface.link.name.as_str().into();
-            (name, (ifindex, interface))
-        });
-        self.seats = by_name.collect();
+    /// What is there now, and what follows.
+    pub(super) fn see(&mut self, seats: Seats) {
+        self.seats = seats;
         self.mark_shared();
-        self.open_sockets();
+        self.close_sockets();
         let interfaces: BTreeSet<_> = self.wanted.iter().map(|(interface, _)| interface.clone()).collect();
         for interface in &interfaces {
             let link = self.link(interface);
             self.vrrp.link(interface, link, now());
         }
-        self.tidy();
+        let is_tidy = self.tidy();
+        if is_tidy || !matches!(self.held, Some((Order::Clear(_), _))) {
+            self.begin_held();
+        }
     }
 
     /// Whoever put a shared address on an interface of ours: it is for us to say whether it is there.
@@ -74,35 +63,27 @@ impl Keeper {
         Link::Up { ipv4, ipv6 }
     }
 
-    pub(super) fn open_sockets(&mut self) {
+    /// Those that are not wanted, or whose interface is gone.
+    pub(super) fn close_sockets(&mut self) {
         let (wanted, seats) = (&self.wanted, &self.seats);
-        self.sockets.retain(|place, socket| {
-            let there = seats
-                .get(&place.0)
-                .is_some_and(|(ifindex, _)| *ifindex == socket.ifindex());
-            wanted.contains(place) && there
-        });
-        for place in wanted {
-            let Some((ifindex, _)) = seats.get(&place.0) else {
-                continue;
-            };
-            if self.sockets.contains_key(place) {
-                continue;
-            }
-            match Socket::open(&place.0, *ifindex, place.1) {
-                Ok(socket) => drop(self.sockets.insert(place.clone(), socket)),
-                Err(error) => warn!(error = format!("{error:#}"), "cannot hear or say adverts; trying again"),
-            }
-        }
+        let is_of_use = |place: &Place, socket: &Socket| {
+            let seat = seats.get(&place.0);
+            wanted.contains(place) && seat.is_some_and(|(ifindex, _)| *ifindex == socket.ifindex())
+        };
+        let all = std::mem::take(&mut self.sockets).into_iter();
+        let (kept, closed): (_, BTreeMap<_, _>) = all.partition(|(place, socket)| is_of_use(place, socket));
+        self.sockets = kept;
+        closed.into_values().for_each(|socket| self.hands.close(socket));
     }
 
-    /// Puts back what somebody took off, and takes off what nobody is to have.
-    fn tidy(&mut self) {
+    /// Puts back what somebody took off, and takes off what nobody is to have; true: there is nothing of that.
+    fn tidy(&mut self) -> bool {
         let seats: Vec<_> = self
             .seats
             .iter()
             .map(|(name, (ifindex, seat))| (name.clone(), *ifindex, seat.marked.clone()))
             .collect();
+        let mut is_tidy = true;
         for (interface, ifindex, marked) in seats {
             for (key, missing) in self.holdings.missing(&interface, &marked) {
                 let Some(instance) = self.name_of(&key) else { continue };
@@ -111,24 +92,22 @@ impl Keeper {
                 self.vrrp.address_lost(&instance, now());
             }
             let stray = self.holdings.stray(&interface, &marked);
-            if !stray.is_empty() && self.remove(&interface, ifindex, &stray) {
+            if stray.is_empty() || self.remove(&interface, ifindex, &stray) {
                 self.release_stuck(&interface);
+            } else {
+                is_tidy = false;
             }
         }
+        is_tidy
     }
 
     /// Of instances whose addresses are gone from the interface at last.
     fn release_stuck(&mut self, interface: &str) {
-        let gone: Vec<_> = self
-            .stuck
-            .iter()
-            .filter(|(_, on)| ***on == *interface)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for instance in gone {
-            self.stuck.remove(&instance);
-            self.set_lease(&instance, ELSEWHERE);
-        }
+        let all = std::mem::take(&mut self.stuck).into_iter();
+        let (gone, stuck): (BTreeMap<_, _>, _) = all.partition(|(_, on)| **on == *interface);
+        self.stuck = stuck;
+        gone.into_keys()
+            .for_each(|instance| self.set_lease(&instance, ELSEWHERE));
     }
 
     fn name_of(&self, key: &Key) -> Option<Arc<str>> {
