@@ -266,8 +266,10 @@ impl Keeper {
             tv_sec: left.as_secs().cast_signed(),
             tv_nsec: left.subsec_nanos().into(),
         };
+        // Orders that wait would be heard again and again.
+        let orders = self.held.is_none().then(|| self.orders.as_fd());
         let sources = self.sockets.values().map(|socket| socket.as_fd());
-        let sources = sources.chain([self.orders.as_fd(), self.hands.answers().as_fd()]);
+        let sources = sources.chain(orders).chain([self.hands.answers().as_fd()]);
         let mut sources: Vec<_> = sources.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         let _interrupted = poll(&mut sources, Some(&timeout));
     }
