@@ -182,7 +182,8 @@ impl Daemon {
             }
         }
         for question in self.world.take_questions() {
-            self.resolver.ask(question, self.world.name_servers());
+            let kept = self.world.names().found_as(&question).map(str::to_owned);
+            self.resolver.ask(question, self.world.name_servers(), kept);
         }
         changed
     }

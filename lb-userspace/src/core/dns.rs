@@ -1,85 +1,36 @@
 //! Follows the names of backends: which of them are asked about when, and where each leads.
 //!
 //! `now` and answers go in; questions, memberships and the next deadline come out. `name` is one of them: one with
-//! addresses, or one with SRV records, whose targets are then names to follow too. Never asks anybody: that is for
-//! `io::dns`. Tested in `tests.rs` beside it, and by the scenarios `dns_*`.
+//! addresses, or one with SRV records, whose targets are then names to follow too. As what else a name is looked for
+//! is in `resolv_conf`, and what follows from that in `search`. Never asks anybody: that is for `io::dns`. Tested in
+//! `tests.rs` beside it, and by the scenarios `dns_*`.
 
 pub mod document;
 mod known;
 mod name;
+mod question;
 mod record;
 mod replies;
+mod resolv_conf;
+mod search;
 #[cfg(test)]
 mod tests;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
-
-use serde::{Deserialize, Serialize};
 
 pub use self::known::{Known, Set};
 pub use self::name::MAX_RECORDS;
 use self::name::Name;
+pub use self::question::{Answer, Family, Found, Nothing, Question, Wanted};
 pub use self::record::{Rank, Record, Target};
 pub use self::replies::{Reply, agree};
+pub use self::resolv_conf::ResolvConf;
+pub use self::search::Search;
 use super::config::Dns;
 use super::world::Moment;
-
-/// What a name server is asked. The families of a name are apart: trouble with one is none of the other's.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Question {
-    /// In lower case, without a dot at its end.
-    pub host: String,
-    /// Of the addresses that are wanted in the end.
-    pub family: Family,
-    pub wanted: Wanted,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    Ipv4,
-    Ipv6,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Wanted {
-    Addresses,
-    /// SRV records.
-    Targets,
-}
-
-/// What became of a question.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    Found(Found),
-    /// There is no such name, or it has no such record; for so long.
-    Nothing(Nothing, Duration),
-    /// Nothing was found out, and why.
-    Failed(String),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The order means nothing.
-    pub records: Vec<(Record, Rank)>,
-    /// The shortest life of all records that led there.
-    pub ttl: Duration,
-    pub server: SocketAddr,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nothing {
-    NoName,
-    NoAddress,
-    NoTarget,
-    /// Its SRV record says so.
-    NotOffered,
-}
 
 /// Something that people are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +58,8 @@ pub struct Standing {
     pub next: Option<Instant>,
     /// The last answer with records, in this daemon's time.
     pub last: Option<Last>,
+    /// As what it was found, in whatever search.
+    pub found_as: Option<String>,
     /// When there was one, maybe before this start.
     pub answered_at: Option<SystemTime>,
     /// In the last answer, and followed.
@@ -122,6 +75,7 @@ pub struct Last {
     pub at: Instant,
     pub ttl: Duration,
     pub server: SocketAddr,
+    pub authoritative: bool,
 }
 
 #[derive(Debug, Default)]
@@ -138,40 +92,6 @@ pub struct Names {
 
 /// How old the age of what is kept may be.
 const KEPT_FOR: Duration = Duration::from_secs(60);
-
-impl Question {
-    pub fn new(host: &str, family: Family, wanted: Wanted) -> Self {
-        Self {
-            host: host.trim_end_matches('.').to_ascii_lowercase(),
-            family,
-            wanted,
-        }
-    }
-
-    fn about(&self, target: &Target) -> Self {
-        Self::new(&target.host, self.family, Wanted::Addresses)
-    }
-}
-
-impl Family {
-    pub const fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self::Ipv4,
-            IpAddr::V6(_) => Self::Ipv6,
-        }
-    }
-}
-
-impl fmt::Display for Nothing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoName => "there is no such name",
-            Self::NoAddress => "has no address of the service's family",
-            Self::NoTarget => "has no SRV record",
-            Self::NotOffered => "its SRV record says that there is no such service",
-        })
-    }
-}
 
 impl Change {
     fn add(&mut self, Self { members, news }: Self) {
@@ -239,6 +159,11 @@ impl Names {
         due.collect()
     }
 
+    /// There are others to ask.
+    pub fn ask_anew(&mut self, now: Instant) {
+        self.names.values_mut().for_each(|name| name.ask_anew(now));
+    }
+
     pub fn answered(&mut self, question: &Question, answer: Answer, dns: &Dns, now: Moment) -> Change {
         // Else nobody wants to know any more.
         let Some(name) = self.names.get_mut(question) else {
@@ -255,15 +180,24 @@ impl Names {
 
     /// A backend of the name, at this address, may be in trouble.
     pub fn doubt(&mut self, question: &Question, address: IpAddr, now: Instant) {
-        let led_there: Vec<Question> = self
-            .targets(question)
-            .filter(|target| self.addresses(target).any(|one| one == address))
-            .collect();
-        for question in led_there.iter().chain([question]) {
-            if let Some(name) = self.names.get_mut(question) {
+        for question in self.leading(question, address) {
+            if let Some(name) = self.names.get_mut(&question) {
                 name.doubt(now);
             }
         }
+    }
+
+    /// The answer that a server passed on, by which the name leads to the address, and when its life ends.
+    pub fn passed_on(&self, question: &Question, address: IpAddr) -> Option<(Last, SystemTime)> {
+        let mut leading = self.leading(question, address).into_iter();
+        leading.find_map(|question| self.names.get(&question)?.passed_on())
+    }
+
+    /// By which names this one leads to the address; itself is the last.
+    fn leading(&self, question: &Question, address: IpAddr) -> Vec<Question> {
+        let targets = self.targets(question);
+        let leading = targets.filter(|target| self.addresses(target).any(|one| one == address));
+        leading.chain([question.clone()]).collect()
     }
 
     /// Records leave whose time is over, and those whose successors need them no more: `is_ready` tells whether what a
@@ -366,6 +300,11 @@ impl Names {
             Some(trouble) => Some((trouble, own.since)),
             None => self.targets(question).find_map(of_target),
         }
+    }
+
+    /// As what the name was found last, in whatever search.
+    pub fn found_as(&self, question: &Question) -> Option<&str> {
+        self.names.get(question)?.found_as()
     }
 
     /// How every name stands.

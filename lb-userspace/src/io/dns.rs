@@ -1,12 +1,15 @@
 //! Asks name servers what the world wants to know: all of them at once, each by UDP, and by TCP what is too long for that.
 //!
 //! Neither remembers nor decides anything: `core::dns` does. A pool for each server, since one for several lets the
-//! first refusal win, and for each question, since a server may have closed a connection that is kept; no cache, no hosts file, no search list, so that an answer is a server's own word, and what it says
-//! is for `reading`: the library's own way through CNAMEs loses SRV records. Tested in the lab, against real servers.
+//! first refusal win, and for each question, since a server may have closed a connection that is kept; no cache and no
+//! hosts file, so that an answer is a server's own word. What it says is for `reading`: the library's own way through
+//! CNAMEs loses SRV records. What a name is searched as is for `core::dns` too: the library goes on after any error.
+//! Tested in the lab, against real servers.
 
 pub mod reading;
 
 use std::collections::HashMap;
+use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +19,14 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsHandle as _, FirstAnswer as _};
 use hickory_resolver::proto::op::{DnsRequestOptions, Query};
-use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
 
 use self::reading::Chain;
-use crate::core::dns::{Answer, Question, Reply, agree};
+use crate::core::dns::{Answer, Question, Reply, ResolvConf, Search, agree};
 
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Of one server; a datagram that is lost is sent again meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -36,14 +39,17 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Asks those servers; None: those of the system.
-    pub fn ask(&mut self, question: Question, servers: Option<&[SocketAddr]>) {
-        let servers = servers.map_or_else(of_system, |servers| Ok(servers.to_vec()));
-        let chain = Chain::new(&question);
+    /// Asks those servers, or, with its search list, those of the system; `kept` is as what the name was found before.
+    pub fn ask(&mut self, question: Question, servers: Option<&[SocketAddr]>, kept: Option<String>) {
+        let whom = match servers {
+            Some(servers) => Ok((servers.to_vec(), vec![question.host.clone()])),
+            None => of_system().map(|conf| (conf.servers.clone(), conf.candidates(&question))),
+        };
+        let asked = question.clone();
         let task = self.tasks.spawn(async move {
-            match (servers, chain) {
-                (Ok(servers), Ok(chain)) => first(servers, &chain).await,
-                (Err(error), _) | (_, Err(error)) => Answer::Failed(error),
+            match whom {
+                Ok((servers, candidates)) => search(&asked, &servers, Search::new(candidates, kept)).await,
+                Err(error) => Answer::Failed(error),
             }
         });
         self.under_way.insert(task.id(), question);
@@ -65,10 +71,25 @@ impl Resolver {
 }
 
 /// Read each time: it may change while we run.
-fn of_system() -> Result<Vec<SocketAddr>, String> {
-    let (config, _) = read_system_conf().map_err(|error| format!("/etc/resolv.conf: {error}"))?;
-    let servers = config.name_servers().iter();
-    Ok(servers.map(|server| SocketAddr::new(server.ip, 53)).collect())
+fn of_system() -> Result<ResolvConf, String> {
+    let text = fs::read(RESOLV_CONF).map_err(|error| format!("{RESOLV_CONF}: {error}"))?;
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Ok(ResolvConf::read(&String::from_utf8_lossy(&text), host.trim()))
+}
+
+async fn search(question: &Question, servers: &[SocketAddr], mut search: Search) -> Answer {
+    while let Some(host) = search.ask() {
+        let candidate = Question {
+            host: host.clone(),
+            ..question.clone()
+        };
+        let answer = match Chain::new(&candidate) {
+            Ok(chain) => first(servers, &chain).await,
+            Err(error) => Answer::Failed(error),
+        };
+        search.heard(&host, answer);
+    }
+    search.end()
 }
 
 fn server(address: SocketAddr) -> Result<Server, NetError> {
@@ -92,9 +113,9 @@ fn server(address: SocketAddr) -> Result<Server, NetError> {
 }
 
 /// The first that found something; else what all of them say.
-async fn first(servers: Vec<SocketAddr>, chain: &Chain) -> Answer {
+async fn first(servers: &[SocketAddr], chain: &Chain) -> Answer {
     let mut tasks = JoinSet::new();
-    for address in servers {
+    for &address in servers {
         let asked = ask(address, chain.clone());
         tasks.spawn(async move {
             let late = || Reply::Silent("no answer in time".to_owned());

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use lb_tests::lab::*;
@@ -25,14 +26,27 @@ fn app(places: &[usize]) -> String {
     places.iter().map(record).collect()
 }
 
-fn web(listen: SocketAddr, backends: &str) -> String {
+pub fn web(listen: SocketAddr, backends: &str) -> String {
     format!(
         "[service.web]\nlisten = \"{listen}\"\nbackends = [{backends}]\n[backend.app]\nhost = \"app.example:8080\"\n"
     )
 }
 
 fn asking(server: &Knot<'_>, services: &str) -> String {
-    format!("[dns]\nservers = [\"{}\"]\n{services}", server.address())
+    asking_at(server.address(), services)
+}
+
+pub fn asking_at(server: SocketAddr, services: &str) -> String {
+    format!("[dns]\nservers = [\"{server}\"]\n{services}")
+}
+
+/// Clients were served by so many backends, one after another. A busy machine takes a while to check a new one.
+pub fn assert_unnoticed(caller: &Caller, since: Instant, backends: usize) {
+    let (answered, lost) = caller.since(since);
+    assert!(
+        answered.len() == backends && lost < Duration::from_millis(500),
+        "{answered:?}, and nobody for {lost:?}"
+    );
 }
 
 /// The addresses of `web/app` that take new flows.
@@ -134,7 +148,15 @@ fn a_name_server_that_is_away_takes_nothing_away() {
     });
 }
 
-/// In a mount namespace of its own it has a resolv.conf of its own, which changes while it runs.
+/// In a mount namespace of its own it has a resolv.conf of its own, which may change while it runs.
+fn run_with<'lab>(resolv_conf: &Path, lab: &Lab, node: &'lab Namespace, config: &str) -> Result<Naru<'lab>> {
+    let mount = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", resolv_conf.display());
+    let mut naru = Naru::new(lab, node, config)?;
+    let mut daemon = naru.daemon_command_behind("unshare", &["--mount", "sh", "-c", &mount, "sh"])?;
+    naru.adopt(Process::spawn(&mut daemon)?)?;
+    Ok(naru)
+}
+
 #[test]
 fn the_name_servers_of_the_system_are_asked() {
     case(|lab| {
@@ -143,16 +165,58 @@ fn the_name_servers_of_the_system_are_asked() {
         let _names = Knot::start(lab, &net.client, SERVER, &app(&[0]))?;
         let file = lab.folder().join("resolv.conf");
         fs::write(&file, "nameserver 198.18.0.9\n")?;
-        let mount = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", file.display());
-        let mut naru = Naru::new(lab, &net.node, &web(LISTEN, "\"app\""))?;
-        let mut daemon = naru.daemon_command_behind("unshare", &["--mount", "sh", "-c", &mount, "sh"])?;
-        naru.adopt(Process::spawn(&mut daemon)?)?;
+        let naru = run_with(&file, lab, &net.node, &web(LISTEN, "\"app\""))?;
         assert_eq!(backend(&naru.status()?, "web", "app")?["state"], "unresolved");
 
         fs::write(&file, format!("nameserver {SERVER}\n"))?;
         wait_until_served_by(&naru, &[backend_address(0)])?;
         let tally = Load::one_each(2).requests(200).start(&net.client, LISTEN)?.finish();
         assert_clean(&tally, 200);
+        Ok(())
+    });
+}
+
+/// As resolv.conf(5) has it; and what fails is not passed over.
+#[test]
+fn a_short_name_is_looked_for_in_the_search_list_of_the_system() {
+    case(|lab| {
+        let net = Topology::new(lab, 2)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let [one, other] = [0, 1].map(backend_address);
+        let records = format!("app.prod 1 A {}\napp.test 1 A {}\n", one.ip(), other.ip());
+        let _names = Knot::start(lab, &net.client, SERVER, &records)?;
+        let file = lab.folder().join("resolv.conf");
+        let search = |list: &str| fs::write(&file, format!("nameserver {SERVER}\nsearch {list}\n"));
+        search("prod.example test.example")?;
+        let web = web(LISTEN, "\"app\", \"app.:8080\"").replace("app.example", "app");
+        let naru = run_with(&file, lab, &net.node, &web)?;
+        wait_until_served_by(&naru, &[one])?;
+        let told = naru.tell(&["dns"])?;
+        assert!(told.contains("found as app.prod.example"), "{told}");
+        // The server knows of no such zone, and that is no search.
+        let absolute = backend(&naru.status()?, "web", "app.:8080")?["reason"].clone();
+        assert_eq!(absolute, format!("{SERVER}:53: REFUSED"));
+
+        let caller = Caller::start(&net.client, LISTEN)?;
+        let began = Instant::now();
+        search("none.example test.example")?;
+        wait_until_served_by(&naru, &[other])?;
+        search("elsewhere prod.example")?;
+        until(PATIENCE, || {
+            let warnings = naru.status()?["warnings"].to_string();
+            let told = format!("app: app.elsewhere: {SERVER}:53: REFUSED; keeping its address");
+            ensure!(warnings.contains(&told), "{warnings}");
+            Ok(())
+        })?;
+        assert_eq!(serving(&naru)?, [other.to_string()]);
+        search("prod.example")?;
+        wait_until_served_by(&naru, &[one])?;
+        assert_unnoticed(&caller, began, 2);
+        let events = naru.tell(&["events"])?;
+        assert!(
+            events.contains("web/app: app: stands for app.test.example from now on"),
+            "{events}"
+        );
         Ok(())
     });
 }

@@ -60,6 +60,7 @@ fn for_question(answer: &Answer, question: &Question) -> Answer {
         return answer.clone();
     };
     let mut found = found.clone();
+    found.name.clone_from(&question.host);
     found.records.retain(|(record, _)| match record {
         Record::Address(address) => question.wanted == Wanted::Addresses && Family::of(*address) == question.family,
         Record::Target(_) => question.wanted == Wanted::Targets,
@@ -90,22 +91,30 @@ fn record(text: &str) -> Result<(Record, Rank)> {
     Ok((Record::Target(target), rank))
 }
 
+fn found(records: &[&str], seconds: &str, authoritative: bool) -> Result<Answer> {
+    let seconds = seconds.strip_suffix('s').context("a life ends in s")?.parse()?;
+    Ok(Answer::Found(Found {
+        records: records.iter().map(|text| record(text)).collect::<Result<_>>()?,
+        ttl: Duration::from_secs(seconds),
+        server: SERVER,
+        authoritative,
+        name: String::new(),
+        instead_of: None,
+    }))
+}
+
 /// None: silence.
 fn read(answer: &str) -> Result<Option<Answer>> {
     let words: Vec<&str> = answer.split_whitespace().collect();
     Ok(Some(match words[..] {
-        ["is", ref records @ .., "for", seconds] => {
-            let seconds = seconds.strip_suffix('s').context("a life ends in s")?.parse()?;
-            Answer::Found(Found {
-                records: records.iter().map(|text| record(text)).collect::<Result<_>>()?,
-                ttl: Duration::from_secs(seconds),
-                server: SERVER,
-            })
-        }
+        ["is", ref records @ .., "for", seconds, "passed", "on"] => found(records, seconds, false)?,
+        ["is", ref records @ .., "for", seconds] => found(records, seconds, true)?,
         ["does", "not", "exist"] => Answer::Nothing(Nothing::NoName, Duration::from_secs(5)),
         ["fails:", why] => Answer::Failed(why.to_owned()),
         ["meets", "silence"] => return Ok(None),
         ["is", "not", "offered"] => Answer::Nothing(Nothing::NotOffered, Duration::from_secs(5)),
-        _ => bail!("a name is RECORD… for N s, does not exist, is not offered, fails: WHY, or meets silence"),
+        _ => {
+            bail!("a name is RECORD… for N s [passed on], does not exist, is not offered, fails: WHY, or meets silence")
+        }
     }))
 }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::reader::Wrong;
 
-/// Of SRV records, without a dot at its end.
+/// Of SRV records.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SrvName(pub String);
 
@@ -63,5 +63,5 @@ pub fn srv_name(text: &str) -> Result<SrvName, Wrong> {
         let wrong = Wrong::new(format!("{text:?} is not the name of SRV records"));
         return Err(wrong.hint("such as \"_http._tcp.app.example\""));
     }
-    Ok(SrvName(name.to_owned()))
+    Ok(SrvName(text.to_owned()))
 }

@@ -26,6 +26,10 @@ pub struct NameStatus {
     pub ttl_left_seconds: Option<f64>,
     /// Who gave it; null: it is from before this start.
     pub server: Option<String>,
+    /// False: that server passes on what others said, maybe a while ago.
+    pub authoritative: Option<bool>,
+    /// The absolute name that was found, where `name` is searched for.
+    pub found_as: Option<String>,
     /// How old it is.
     pub age_seconds: Option<f64>,
     /// What is wrong now.
@@ -68,6 +72,8 @@ fn document(question: &Question, backends: Vec<String>, standing: Standing, now:
         missing: words(&standing.missing),
         ttl_left_seconds: standing.last.map(|last| left(last.at + last.ttl)),
         server: standing.last.map(|last| last.server.to_string()),
+        authoritative: standing.last.map(|last| last.authoritative),
+        found_as: standing.found_as.filter(|found_as| *found_as != question.host),
         age_seconds: standing.answered_at.map(age),
         error: standing.trouble,
         since: rfc3339(standing.since),
@@ -102,11 +108,18 @@ fn render_name(name: &NameStatus) -> String {
         let _infallible = write!(text, "\n  {key:<8} {value}");
     };
     line("backends", &name.backends.join(", "));
+    if let Some(found_as) = &name.found_as {
+        line("found as", found_as);
+    }
     if let Some(age) = name.age_seconds {
+        let how = match name.authoritative {
+            Some(false) => "passed on by",
+            _ => "of",
+        };
         let from = name
             .server
             .as_ref()
-            .map_or("before this start".to_owned(), |server| format!("of {server}"));
+            .map_or("before this start".to_owned(), |server| format!("{how} {server}"));
         let left = name.ttl_left_seconds.map(|left| format!(", good for {left:.1} s"));
         line("answer", &format!("{from}, {age:.1} s old{}", left.unwrap_or_default()));
     }

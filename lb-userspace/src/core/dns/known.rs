@@ -20,6 +20,8 @@ pub struct Known(pub BTreeMap<Question, Set>);
 pub struct Set {
     pub at: SystemTime,
     pub records: Vec<(Record, Rank)>,
+    /// In whatever search.
+    pub found_as: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -33,6 +35,8 @@ struct Row {
     name: Question,
     at: SystemTime,
     records: Vec<(Record, Rank)>,
+    #[serde(default)]
+    found_as: Option<String>,
 }
 
 impl Keep for Known {
@@ -44,6 +48,7 @@ impl Keep for Known {
             name: name.clone(),
             at: set.at,
             records: set.records.clone(),
+            found_as: set.found_as.clone(),
         };
         let names = self.0.iter().map(row).collect();
         text(FORMAT, Document { names })
@@ -51,7 +56,14 @@ impl Keep for Known {
 
     fn read(text: &[u8]) -> Result<Self, String> {
         let document: Document = understand(FORMAT, text)?;
-        let row = |Row { name, at, records }| (name, Set { at, records });
+        let row = |row: Row| {
+            let set = Set {
+                at: row.at,
+                records: row.records,
+                found_as: row.found_as,
+            };
+            (row.name, set)
+        };
         Ok(Self(document.names.into_iter().map(row).collect()))
     }
 }
@@ -80,6 +92,7 @@ mod tests {
                 Set {
                     at,
                     records: addresses.map(|address| (address, Rank::default())).to_vec(),
+                    found_as: Some("app.example.search".to_owned()),
                 },
             ),
             (
@@ -87,6 +100,7 @@ mod tests {
                 Set {
                     at,
                     records: vec![(Record::Target(target), rank)],
+                    found_as: None,
                 },
             ),
         ]))

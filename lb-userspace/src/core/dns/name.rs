@@ -7,13 +7,16 @@
 //!   stays for a minute, or for twenty answers.
 //! - A rank is as the last answer has it.
 //! - While its backends may be in trouble it is asked about sooner: it may have moved for that.
-//! - That there is nothing is believed after `EMPTY` answers and `EMPTY_FOR`. A failure says nothing at all.
+//! - That there is nothing is believed after `EMPTY` answers and `EMPTY_FOR`, also where another name of a search has
+//!   something. A failure says nothing at all.
+
+mod standing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::told::Told;
-use super::{Answer, Family, Last, Nothing, Question, Rank, Record, Set, Standing, Wanted};
+use super::{Answer, Family, Found, Last, Nothing, Question, Rank, Record, Set, Wanted};
 use crate::core::config::Dns;
 use crate::core::fingerprint::mix;
 use crate::core::world::Moment;
@@ -35,10 +38,13 @@ pub const MAX_RECORDS: usize = 256;
 
 #[derive(Debug)]
 pub struct Name {
+    host: String,
     family: Family,
     wanted: Wanted,
     members: BTreeMap<Record, Member>,
     last: Option<Last>,
+    /// The absolute name that leads, of those searched.
+    found_as: Option<String>,
     /// When it was answered with records, maybe before this start.
     answered_at: Option<SystemTime>,
     before: Option<(Vec<Record>, SystemTime)>,
@@ -95,10 +101,12 @@ impl Name {
     pub fn new(question: &Question, now: Moment) -> Self {
         let bytes = question.host.bytes();
         Self {
+            host: question.host.clone(),
             family: question.family,
             wanted: question.wanted,
             members: BTreeMap::new(),
             last: None,
+            found_as: None,
             answered_at: None,
             before: None,
             gone: BTreeMap::new(),
@@ -119,6 +127,7 @@ impl Name {
         let mut told = Told::default();
         let named = self.within_bounds(set.records);
         self.answered_at = Some(set.at);
+        self.found_as = set.found_as;
         self.take(&named, Duration::ZERO, now.monotonic, &mut told);
         told.texts
             .iter_mut()
@@ -126,26 +135,26 @@ impl Name {
         told
     }
 
-    /// What is to be recalled after another start.
-    pub fn set(&self) -> Option<Set> {
-        let records: Vec<_> = self.named().map(|(record, rank)| (record.clone(), rank)).collect();
-        let at = self.answered_at.filter(|_| !records.is_empty())?;
-        Some(Set { at, records })
-    }
-
     /// True: the question is to be asked now.
     pub fn ask(&mut self, now: Instant) -> bool {
         self.next.take_if(|next| *next <= now).is_some()
     }
 
+    /// At once, but for a question that is under way.
+    pub fn ask_anew(&mut self, now: Instant) {
+        self.next = self.next.map(|next| next.min(now));
+    }
+
     /// A backend of it may be in trouble; the first word of that has the question asked at once.
     pub fn doubt(&mut self, now: Instant) {
-        let (answers, next) = match self.doubted(now) {
-            Some(doubt) => (doubt.answers, self.next),
-            None => (0, self.next.map(|next| next.min(now))),
+        let answers = match self.doubted(now) {
+            Some(doubt) => doubt.answers,
+            None => {
+                self.ask_anew(now);
+                0
+            }
         };
         self.doubt = Some(Doubt { last: now, answers });
-        self.next = next;
     }
 
     fn doubted(&self, now: Instant) -> Option<Doubt> {
@@ -175,48 +184,12 @@ impl Name {
         }
     }
 
+    pub fn found_as(&self) -> Option<&str> {
+        self.found_as.as_deref()
+    }
+
     pub fn is_undecided(&self) -> bool {
         !self.answered
-    }
-
-    pub fn standing(&self) -> Standing {
-        Standing {
-            trouble: self.trouble(),
-            since: self.since,
-            next: self.next,
-            last: self.last,
-            answered_at: self.answered_at,
-            records: self.named().map(|(record, rank)| (record.clone(), rank)).collect(),
-            missing: self.missing().cloned().collect(),
-            before: self.before.clone(),
-        }
-    }
-
-    fn missing(&self) -> impl Iterator<Item = &Record> {
-        let missing = self.members.iter().filter(|(_, member)| member.missing.is_some());
-        missing.map(|(record, _)| record)
-    }
-
-    fn trouble(&self) -> Option<String> {
-        let (one, many) = match self.wanted {
-            Wanted::Addresses => ("address", "addresses"),
-            Wanted::Targets => ("target", "targets"),
-        };
-        let kept = match self.members.len() {
-            0 => String::new(),
-            1 => format!("; keeping its {one}"),
-            _ => format!("; keeping its {many}"),
-        };
-        match (&self.failure, self.empty) {
-            (Some(why), _) => Some(format!("{why}{kept}")),
-            (None, Some(empty)) => Some(format!("{}{kept}", empty.what)),
-            (None, None) if self.left_out > 0 => Some(format!(
-                "has more than {MAX_RECORDS} {many}; {} are left out",
-                self.left_out
-            )),
-            (None, None) if self.answered => None,
-            (None, None) => Some("no answer yet".to_owned()),
-        }
     }
 
     pub fn answered(&mut self, answer: Answer, dns: &Dns, now: Moment) -> Told {
@@ -234,6 +207,7 @@ impl Name {
 
     fn learn(&mut self, answer: Answer, dns: &Dns, now: Moment) -> Told {
         let mut told = Told::default();
+        let answer = self.not_yet_instead(answer, now.monotonic);
         let wait = match answer {
             Answer::Found(found) => match self.within_bounds(found.records) {
                 named if named.is_empty() => {
@@ -251,7 +225,9 @@ impl Name {
                         at: now.monotonic,
                         ttl: found.ttl,
                         server: found.server,
+                        authoritative: found.authoritative,
                     });
+                    self.be(found.name, &mut told);
                     self.answered_at = Some(now.wall);
                     self.take(&named, wait, now.monotonic, &mut told);
                     wait
@@ -278,6 +254,26 @@ impl Name {
         });
         self.next = Some(now.monotonic + wait.min(hurry));
         told
+    }
+
+    /// While it is not believed that the one has nothing that led before, another of a search does not take its place.
+    fn not_yet_instead(&self, answer: Answer, now: Instant) -> Answer {
+        match answer {
+            Answer::Found(Found {
+                instead_of: Some(what),
+                ttl,
+                ..
+            }) if !self.members.is_empty() && !self.is_empty_once_more(now) => Answer::Nothing(what, ttl),
+            answer => answer,
+        }
+    }
+
+    fn be(&mut self, name: String, told: &mut Told) {
+        let before = self.found_as.as_ref().unwrap_or(&self.host);
+        if *before != name {
+            told.texts.push(format!("stands for {name} from now on"));
+        }
+        self.found_as = Some(name);
     }
 
     /// Lets those go whose time is over. A name that moves leaves its old records when the new ones are ready.
@@ -365,7 +361,14 @@ impl Name {
         self.returns.len() == RETURNS
     }
 
+    /// Whether one more answer that there is nothing is believed.
+    fn is_empty_once_more(&self, now: Instant) -> bool {
+        let empty = self.empty.as_ref();
+        empty.is_some_and(|empty| empty.answers >= EMPTY - 1 && now >= empty.since + EMPTY_FOR)
+    }
+
     fn believe(&mut self, what: Nothing, now: Instant, told: &mut Told) {
+        let believed = self.is_empty_once_more(now);
         let empty = self.empty.get_or_insert(Empty {
             what,
             since: now,
@@ -373,7 +376,7 @@ impl Name {
         });
         empty.what = what;
         empty.answers = empty.answers.saturating_add(1);
-        if empty.answers >= EMPTY && now >= empty.since + EMPTY_FOR {
+        if believed {
             let left = std::mem::take(&mut self.members);
             told.left(&left.keys().cloned().collect::<Vec<_>>());
             self.gone

@@ -38,7 +38,7 @@ pub fn agree(replies: Vec<(SocketAddr, Reply)>) -> Answer {
 }
 
 /// The weaker claim, and the shorter life.
-fn both(one: Option<(Nothing, Duration)>, (what, ttl): (Nothing, Duration)) -> (Nothing, Duration) {
+pub fn both(one: Option<(Nothing, Duration)>, (what, ttl): (Nothing, Duration)) -> (Nothing, Duration) {
     let Some((other, life)) = one else { return (what, ttl) };
     let what = if what == Nothing::NoName { other } else { what };
     (what, ttl.min(life))
@@ -56,6 +56,9 @@ mod tests {
             records: vec![(Record::Address("198.18.1.11".parse().unwrap()), Rank::default())],
             ttl: TTL,
             server: "198.18.0.1:53".parse().unwrap(),
+            authoritative: true,
+            name: "app.example".to_owned(),
+            instead_of: None,
         }))
     }
 

@@ -1,5 +1,6 @@
 //! Names over a clock made by hand.
 
+pub mod searched;
 mod targets;
 
 use std::net::Ipv4Addr;
@@ -14,6 +15,7 @@ const DNS: Dns = Dns {
     min_ttl: Duration::from_secs(1),
     max_ttl: Duration::from_secs(30),
 };
+const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 53)), 53);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// One name, and who asks about it.
@@ -96,14 +98,16 @@ fn address(place: u8) -> IpAddr {
 }
 
 fn found(addresses: Vec<IpAddr>, ttl: Duration) -> Answer {
-    let server = SocketAddr::new(Ipv4Addr::new(198, 18, 0, 53).into(), 53);
     let records = addresses
         .into_iter()
         .map(|address| (Record::Address(address), Rank::default()));
     Answer::Found(Found {
         records: records.collect(),
         ttl,
-        server,
+        server: SERVER,
+        authoritative: true,
+        name: "app.example".to_owned(),
+        instead_of: None,
     })
 }
 
@@ -262,6 +266,17 @@ fn trouble_of_a_backend_has_its_name_asked_for_at_once_and_again_soon() {
 }
 
 #[test]
+fn other_servers_are_asked_at_once() {
+    let mut play = Play::new();
+    play.found(&[11], 30);
+    play.clock += Duration::from_secs(3);
+    play.names.ask_anew(play.now().monotonic);
+    assert_eq!(play.wait(), Duration::ZERO);
+    play.found(&[11], 30);
+    assert!(play.wait() > Duration::from_secs(26), "and then as ever");
+}
+
+#[test]
 fn a_failing_name_of_a_failing_backend_is_not_asked_for_more_often_than_it_may_be() {
     let mut play = Play::new();
     play.found(&[11], 1);
@@ -306,7 +321,7 @@ fn who_is_followed_no_more_is_forgotten_and_others_stay() {
     let mut play = Play::new();
     play.found(&[11], 1);
     let other = Question::new("Other.Example.", Family::Ipv6, Wanted::Addresses);
-    assert_eq!(other.host, "other.example");
+    assert_eq!((other.host.as_str(), other.absolute), ("other.example", true));
     play.names
         .follow([play.question.clone(), other.clone()].into(), play.now());
     assert_eq!(play.places(), [11]);

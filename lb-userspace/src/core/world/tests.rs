@@ -294,6 +294,9 @@ fn an_address_never_leaves_while_nobody_would_act_on_it() {
             records: vec![(Record::Address([198, 18, 1, last].into()), Rank::default())],
             ttl: Duration::from_secs(1),
             server: ([198, 18, 0, 53], 53).into(),
+            authoritative: true,
+            name: "app.example".to_owned(),
+            instead_of: None,
         };
         Event::Resolved(question.clone(), Answer::Found(found))
     };

@@ -23,6 +23,8 @@ pub struct Chain {
     names: Vec<Name>,
     /// Records of a chain end together with the first of them.
     ttl: u32,
+    /// All who were asked on the way knew by themselves.
+    authoritative: bool,
 }
 
 impl Chain {
@@ -38,6 +40,7 @@ impl Chain {
             wanted: question.wanted,
             names: vec![name],
             ttl: u32::MAX,
+            authoritative: true,
         })
     }
 
@@ -57,6 +60,7 @@ impl Chain {
             Err(error) => return Some(self.without_records(error)),
         };
         let asked = self.names.len();
+        self.authoritative &= response.authoritative;
         if let Err(why) = self.follow(&response.answers) {
             return Some(Reply::Said(Answer::Failed(why)));
         }
@@ -70,6 +74,9 @@ impl Chain {
                 records,
                 ttl: seconds(ttl.min(self.ttl)),
                 server,
+                authoritative: self.authoritative,
+                name: host(self.names.first().unwrap_or(self.end())),
+                instead_of: None,
             }),
             None if self.names.len() == asked => Answer::Failed("its answer is about something else".to_owned()),
             None if response.response_code == ResponseCode::NXDomain => Answer::Nothing(Nothing::NoName, life),
@@ -102,7 +109,7 @@ impl Chain {
         match (data, self.wanted) {
             (RData::SRV(srv), Wanted::Targets) if !srv.target.is_root() => {
                 let target = Target {
-                    host: srv.target.to_ascii().trim_end_matches('.').to_ascii_lowercase(),
+                    host: host(&srv.target),
                     port: srv.port,
                 };
                 let rank = Rank {
@@ -146,6 +153,11 @@ impl Chain {
     }
 }
 
+/// In lower case, without a dot at its end.
+fn host(name: &Name) -> String {
+    name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
+}
+
 fn refusal(code: ResponseCode) -> String {
     match code {
         ResponseCode::ServFail => "SERVFAIL".to_owned(),
@@ -186,6 +198,7 @@ mod tests {
 
     fn message(answers: Vec<Told>, code: ResponseCode, soa: bool) -> Result<DnsResponse, NetError> {
         let mut message = Message::response(1, OpCode::Query);
+        message.metadata.authoritative = true;
         message.metadata.response_code = code;
         message.add_query(Query::query(name("app.example."), RecordType::A));
         message.add_answers(answers);
@@ -211,11 +224,14 @@ mod tests {
         }
     }
 
-    fn found(records: Vec<(Record, Rank)>, ttl: u32) -> Option<Answer> {
+    fn found(name: &str, records: Vec<(Record, Rank)>, ttl: u32) -> Option<Answer> {
         Some(Answer::Found(Found {
             records,
             ttl: seconds(ttl),
             server: SERVER,
+            authoritative: true,
+            name: name.to_owned(),
+            instead_of: None,
         }))
     }
 
@@ -236,7 +252,7 @@ mod tests {
             cname("app.example.", "a.example.", 5),
         ];
         let one = (Record::Address([198, 18, 1, 11].into()), Rank::default());
-        assert_eq!(said(&mut way, answers), found(vec![one], 3));
+        assert_eq!(said(&mut way, answers), found("app.example", vec![one], 3));
     }
 
     #[test]
@@ -252,7 +268,7 @@ mod tests {
             srv("_http._tcp.other.", 2, "db2.other.", 300),
         ];
         let targets = vec![target("db1.other", 1), target("db2.other", 2)];
-        assert_eq!(said(&mut way, answers), found(targets, 2));
+        assert_eq!(said(&mut way, answers), found("app.example", targets, 2));
     }
 
     #[test]
@@ -264,7 +280,7 @@ mod tests {
             &mut chain(name, Wanted::Targets),
             vec![srv(name, 0, ".", 9), srv(name, 0, "db1.other.", 9)],
         );
-        assert_eq!(one, found(vec![target("db1.other", 0)], 9));
+        assert_eq!(one, found("_http._tcp.app.example", vec![target("db1.other", 0)], 9));
     }
 
     #[test]

@@ -248,9 +248,11 @@ srv = "_http._tcp.App.example."
 "#;
     let config = config(text);
     let questions: Vec<Question> = config.questions().collect();
-    let question = |family| Question::new("app.example", family, Wanted::Addresses);
-    let records = Question::new("_http._tcp.app.example", Family::Ipv6, Wanted::Targets);
-    assert_eq!(questions, [question(Family::Ipv4), question(Family::Ipv6), records]);
+    let question = |host, family| Question::new(host, family, Wanted::Addresses);
+    let records = Question::new("_http._tcp.app.example.", Family::Ipv6, Wanted::Targets);
+    let addresses =
+        [("app.example.", Family::Ipv4), ("app.example", Family::Ipv6)].map(|(host, family)| question(host, family));
+    assert_eq!(questions, [addresses.as_slice(), &[records]].concat());
     let half = Duration::from_millis(500);
     let dns = Dns {
         servers: Some(vec!["198.18.0.53:5353".parse().unwrap()]),

@@ -12,7 +12,7 @@ fn play() -> Play {
 }
 
 fn target(number: u8) -> Question {
-    Question::new(&format!("t{number}.example"), Family::Ipv4, Wanted::Addresses)
+    Question::new(&format!("t{number}.example."), Family::Ipv4, Wanted::Addresses)
 }
 
 fn targets(rows: &[Row], ttl: u64) -> Answer {
@@ -23,7 +23,10 @@ fn targets(rows: &[Row], ttl: u64) -> Answer {
     Answer::Found(Found {
         records: rows.iter().map(row).collect(),
         ttl: Duration::from_secs(ttl),
-        server: SocketAddr::new(Ipv4Addr::new(198, 18, 0, 53).into(), 53),
+        server: SERVER,
+        authoritative: true,
+        name: NAME.to_owned(),
+        instead_of: None,
     })
 }
 
