@@ -31,6 +31,8 @@ pub struct Explanation {
     pub state: State,
     pub reason: String,
     pub since: String,
+    /// Why its name leads here still, though it is down.
+    pub stays: Option<String>,
     /// As the file, an alarm or an operator has it.
     pub weight: u16,
     pub effective_weight: u16,
@@ -109,6 +111,7 @@ fn of_address(
         state: condition.state,
         reason: condition.reason.clone(),
         since: rfc3339(condition.since.wall),
+        stays: world.held(id),
         weight: condition.weight,
         effective_weight: condition.effective_weight,
         check: world.target(id).map(|target| told(&target.check)),
@@ -147,6 +150,7 @@ fn of_name(world: &World, name: &Name, file: &Backend) -> Explanation {
         state: State::Unresolved,
         reason: String::new(),
         since: String::new(),
+        stays: None,
         weight: file.weight,
         effective_weight: 0,
         overrides: overrides.flat_map(Override::sentences).collect(),
@@ -270,6 +274,9 @@ fn render_address(explained: &Explanation) -> String {
     }
     if !explained.reason.is_empty() {
         line("reason", &explained.reason);
+    }
+    if let Some(why) = &explained.stays {
+        line("stays", why);
     }
     line(
         "weight",

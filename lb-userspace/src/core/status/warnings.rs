@@ -1,5 +1,6 @@
 //! What is not an error and yet worth an operator's look.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -32,6 +33,7 @@ pub fn warnings(world: &World, actual: &KernelState, counters: &Counters, flows:
     warnings.extend(world.quarrels().map(str::to_owned));
     warnings.extend(world.unkept());
     warnings.extend(names(world));
+    warnings.extend(held(world));
     if let Some((applied, network)) = world.settled() {
         let file = &applied.file;
         warnings.extend(file.warnings.iter().map(|warning| warning.headline()));
@@ -55,6 +57,27 @@ fn names(world: &World) -> Vec<String> {
     let troubles = named.filter_map(|(question, standing)| Some(format!("{}: {}", question.host, standing.trouble?)));
     let overcrowded = world.overcrowded().map(|why| format!("names of backends: {why}"));
     troubles.chain(overcrowded).collect()
+}
+
+/// Names that lead to nobody who is up, and may have moved without our hearing of it.
+fn held(world: &World) -> Vec<String> {
+    let mut held: BTreeMap<&Name, Option<String>> = BTreeMap::new();
+    for (id, member) in &world.members().backends {
+        if let Some(name) = member.name.as_ref().filter(|_| member.leaving.is_none()) {
+            let why = world.held(*id);
+            let all = held.entry(name).or_insert_with(|| why.clone());
+            *all = all.take().and(why);
+        }
+    }
+    let held = held.into_iter().filter_map(|(name, why)| {
+        let Name { service, backend } = name;
+        let hint = "[dns] servers may name one that knows at once";
+        Some(format!(
+            "{service}/{backend}: no address of its name is up, and {}; {hint}",
+            why?
+        ))
+    });
+    held.collect()
 }
 
 fn fullness(flows: &Flows) -> impl Iterator<Item = String> {

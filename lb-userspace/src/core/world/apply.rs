@@ -26,6 +26,10 @@ impl World {
         self.share(&file.config);
         self.fitness.follow(file.config.programs());
         self.overcrowded = None;
+        let before = self.applied.as_ref().map(|applied| &applied.file.config.dns.servers);
+        if before.is_some_and(|servers| *servers != file.config.dns.servers) {
+            self.names.ask_anew(now.monotonic);
+        }
         let recalled = self.names.follow(file.config.questions().collect(), now);
         self.confirm_overrides(&file.config, now.wall);
         self.node.get_or_insert_with(|| file.config.node.clone());

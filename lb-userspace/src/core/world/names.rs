@@ -12,6 +12,7 @@ use crate::core::config::{Backend, Config};
 use crate::core::dns::{Answer, Change, Names, Question, Record};
 use crate::core::journal::What;
 use crate::core::members::Name;
+use crate::core::timestamp::rfc3339;
 
 impl World {
     pub fn names(&self) -> &Names {
@@ -40,6 +41,20 @@ impl World {
     /// Why the addresses that names have now are not all backends.
     pub fn overcrowded(&self) -> Option<&str> {
         self.overcrowded.as_deref()
+    }
+
+    /// Why a backend that is down stays one, whatever has become of its name.
+    pub fn held(&self, backend: BackendId) -> Option<String> {
+        let dns = &self.applied.as_ref()?.file.config.dns;
+        let member = self.members.backends.get(&backend)?;
+        let down = self.conditions.get(&backend)?.state == State::Down && member.leaving.is_none();
+        let question = self.question_of(member.name.as_ref().filter(|_| down)?)?;
+        let (answer, until) = self.names.passed_on(&question, member.address.ip())?;
+        // Else it is asked about again soon enough.
+        (answer.ttl > dns.min_ttl).then(|| {
+            let (server, until) = (answer.server, rfc3339(until));
+            format!("{server} passes on what it has kept of the name, and may until {until}, whatever has changed")
+        })
     }
 
     /// True: who is a backend has changed.
