@@ -33,8 +33,8 @@ if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
 fi
 apt-get -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"
 [ "$1" = install ] && [ -d /run/systemd/system ] || exit 0
-for unit in nginx haproxy mariadb postgresql; do
-    case " $* " in *" $unit"*) systemctl disable "$unit" ;; esac
+for pair in nginx haproxy mariadb postgresql knot keepalived unbound bind9=named; do
+    case " $* " in *" ${pair%=*}"*) systemctl disable "${pair#*=}" ;; esac
 done
 "#;
 

@@ -26,6 +26,9 @@ pub const LAB: &[Program] = &[
     program("/usr/lib/postgresql/15/bin/initdb", "postgresql-15"),
     program("mariadbd", "mariadb-server"),
     program("/usr/sbin/knotd", "knot"),
+    program("/usr/sbin/named", "bind9"),
+    program("dig", "bind9-dnsutils"),
+    program("/usr/sbin/unbound", "unbound"),
     program("keepalived", "keepalived"),
     program("tshark", "tshark"),
 ];

@@ -29,6 +29,7 @@ mod ownership;
 mod ownership_changes;
 mod ports;
 mod postgres;
+mod recursors;
 mod reload;
 mod steering;
 mod traffic;

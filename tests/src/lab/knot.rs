@@ -66,7 +66,8 @@ impl<'lab> Knot<'lab> {
     }
 }
 
-fn zone(serial: u32, records: &str) -> String {
+/// A zone file of `example`.
+pub(super) fn zone(serial: u32, records: &str) -> String {
     format!("$ORIGIN example.\n@ 1 SOA ns admin {serial} 60 60 600 1\n@ 1 NS ns\nns 1 A 198.18.0.2\n{records}\n")
 }
 

@@ -6,12 +6,14 @@
 mod advert_watch;
 mod arp_watch;
 mod asker;
+mod bind;
 mod bulk;
 mod caller;
 mod capture;
 mod client;
 mod crowd;
 mod database;
+mod dig;
 mod flood;
 mod keepalived;
 mod knot;
@@ -33,6 +35,7 @@ mod topology;
 mod transfers;
 mod twins;
 mod udp;
+mod unbound;
 mod xdp;
 
 use std::any::type_name;
@@ -50,11 +53,13 @@ use anyhow::{Context as _, Result};
 pub use advert_watch::AdvertWatch;
 pub use arp_watch::ArpWatch;
 pub use asker::Asker;
+pub use bind::Bind;
 pub use bulk::{Bulk, BulkServer, Transfer};
 pub use caller::Caller;
 pub use capture::{Capture, Dissected};
 pub use client::{Connection, Load, Running, Tally, get};
 pub use crowd::Crowd;
+pub use dig::dig;
 pub use flood::SynFlood;
 pub use keepalived::Keepalived;
 pub use knot::Knot;
@@ -74,6 +79,7 @@ pub use topology::{BACKEND_PORT, FAR, FAR6, Topology, VIP, VIP6, backend_address
 pub use transfers::{Outcome, Transfers};
 pub use twins::Twins;
 pub use udp::{UdpEcho, UdpFlow, udp_exchange};
+pub use unbound::Unbound;
 pub use xdp::PassProgram;
 
 /// One lab: a mark for all it makes, and a folder for its files. Logs in there are shown when the case fails.
