@@ -15,6 +15,7 @@ use crate::core::vrrp::document::VrrpDocument;
 use crate::core::vrrp::packet::Password;
 use crate::core::vrrp::settings::Settings;
 use crate::core::world::Event;
+use crate::io::hooks::Call;
 use crate::io::vrrp::{News, Ownership};
 
 /// Programs that are to hear of the last changes have so long at the end.
@@ -71,7 +72,15 @@ impl Daemon {
     pub(super) fn shared_news(&mut self, news: News) {
         let (instance, text, trouble) = match news {
             News::Moved(moved) => {
-                self.notify(&moved);
+                let skips = self.notify(&moved);
+                if skips {
+                    self.shared_news(News::Trouble {
+                        instance: moved.instance.clone(),
+                        words:
+                            "its notify program is slower than the changes of its role: it hears of the newest alone"
+                                .to_owned(),
+                    });
+                }
                 let Transition {
                     instance,
                     from,
@@ -92,24 +101,29 @@ impl Daemon {
         self.told.tell(&self.world);
     }
 
-    /// The program that is to hear of it.
-    fn notify(&self, moved: &Transition) {
+    /// Calls the program that is to hear of it; true: from now on it does not hear of all.
+    fn notify(&self, moved: &Transition) -> bool {
         let config = self.world.applied().map(|applied| &applied.file.config);
         let instance = config.and_then(|config| config.vrrp.get(&*moved.instance));
-        if let Some(Vrrp { notify, settings, .. }) = instance.filter(|instance| !instance.notify.is_empty()) {
-            let addresses: Vec<_> = settings.addresses.iter().map(ToString::to_string).collect();
-            let change = json!({
-                "at": rfc3339_millis(moved.at.wall),
-                "instance": &*moved.instance,
-                "interface": &*settings.interface,
-                "id": settings.id,
-                "from": moved.from.to_string(),
-                "to": moved.to.to_string(),
-                "why": moved.why,
-                "addresses": addresses,
-            });
-            self.hooks.call(notify, change.to_string());
-        }
+        let Some(Vrrp { notify, settings, .. }) = instance.filter(|instance| !instance.notify.is_empty()) else {
+            return false;
+        };
+        let addresses: Vec<_> = settings.addresses.iter().map(ToString::to_string).collect();
+        let change = json!({
+            "at": rfc3339_millis(moved.at.wall),
+            "instance": &*moved.instance,
+            "interface": &*settings.interface,
+            "id": settings.id,
+            "from": moved.from.to_string(),
+            "to": moved.to.to_string(),
+            "why": moved.why,
+            "addresses": addresses,
+        });
+        self.hooks.call(Call {
+            instance: moved.instance.to_string(),
+            command: notify.clone(),
+            input: change.to_string(),
+        })
     }
 
     pub(super) async fn vrrp(&self) -> VrrpDocument {
