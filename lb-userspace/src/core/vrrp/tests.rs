@@ -17,7 +17,7 @@ impl Clock {
     }
 }
 
-fn settings(name: &str, id: u8, group: Option<&str>) -> Settings {
+pub fn settings(name: &str, id: u8, group: Option<&str>) -> Settings {
     Settings {
         name: name.into(),
         interface: "eth0".into(),

@@ -10,7 +10,7 @@ use lb_common::lease::LeaseId;
 use super::World;
 use crate::core::config::{Config, Vrrp};
 use crate::core::kernel::Action;
-use crate::core::vrrp::leases::{MAX_INSTANCES, assign, by_address};
+use crate::core::vrrp::leases::{LeaseIds, MAX_INSTANCES, by_address};
 use crate::core::vrrp::track::{Tracked, Watched, tracked};
 
 /// Taken from the priority of a node that hears nobody: more than between any two nodes that are well.
@@ -18,6 +18,8 @@ const SUSPECT: i32 = -100;
 
 #[derive(Debug, Default)]
 pub(super) struct Shared {
+    /// None: before the first file.
+    ids: Option<LeaseIds>,
     leases: BTreeMap<Arc<str>, LeaseId>,
     by_address: BTreeMap<IpAddr, LeaseId>,
     /// As told last, by instance.
@@ -41,12 +43,8 @@ impl World {
 
     pub(super) fn share(&mut self, config: &Config) {
         let instances: Vec<_> = config.vrrp.values().map(|instance| instance.settings.clone()).collect();
-        // Before the first file: those of an earlier daemon.
-        let before = match &self.applied {
-            Some(_) => &self.shared.by_address,
-            None => &self.adopted.shared,
-        };
-        self.shared.leases = assign(&instances, before);
+        let earlier = || LeaseIds::new(self.adopted.shared.clone());
+        self.shared.leases = self.shared.ids.get_or_insert_with(earlier).assign(&instances);
         self.shared.by_address = by_address(&instances, &self.shared.leases);
     }
 
