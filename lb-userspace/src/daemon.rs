@@ -235,6 +235,7 @@ impl Daemon {
         let network = self.network.network();
         self.notice_lost(&network);
         self.happened(Event::Network(network));
+        self.tell_sysctls();
     }
 
     /// What somebody else took off an interface is not there: the next plan puts it back.

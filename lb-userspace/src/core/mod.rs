@@ -26,6 +26,7 @@ pub mod sharing;
 pub mod sightings;
 pub mod status;
 pub mod steering;
+pub mod sysctls;
 pub mod timestamp;
 pub mod vrrp;
 pub mod world;

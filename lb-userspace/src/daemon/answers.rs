@@ -17,10 +17,12 @@ use crate::core::keeping::Kept;
 use crate::core::members::{Member, Name};
 use crate::core::overrides::Change;
 use crate::core::status::{About, Counters, Status};
+use crate::core::sysctls;
 use crate::core::vrrp::document::InstanceDocument;
-use crate::core::world::Event;
+use crate::core::world::{Applied, Event};
 use crate::io::control::{Call, FlowRow, Flows, Reply, Request, Target};
 use crate::io::flows::Flow;
+use crate::io::sysctls::read as read_sysctl;
 
 /// More rows than anybody reads; the loop has other things to do than to write them.
 const FLOWS_LISTED: usize = 10_000;
@@ -91,10 +93,17 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION"),
             config: &self.path,
         };
-        Status {
-            vrrp,
-            ..Status::of(&self.world, &self.actual, &counters, &about, Instant::now())
-        }
+        let mut status = Status::of(&self.world, &self.actual, &counters, &about, Instant::now());
+        status.warnings.extend(self.sysctls());
+        Status { vrrp, ..status }
+    }
+
+    /// What of the host's settings harms the addresses that this node shares, as they are now.
+    pub(super) fn sysctls(&self) -> Vec<String> {
+        let settled = self.world.settled();
+        let troubles =
+            |(applied, network): (&Applied, _)| sysctls::troubles(&applied.file.config, network, read_sysctl);
+        settled.map(troubles).unwrap_or_default()
     }
 
     /// One line for the service manager.

@@ -99,6 +99,7 @@ impl Daemon {
         });
         // It changes nothing else.
         self.told.tell(&self.world);
+        self.tell_sysctls();
     }
 
     /// Calls the program that is to hear of it; true: from now on it does not hear of all.

@@ -23,6 +23,7 @@ pub struct Told {
     entries: u64,
     failures: Vec<String>,
     warnings: Vec<String>,
+    sysctls: Vec<String>,
     running_out: [bool; RUNNING_OUT.len()],
 }
 
@@ -35,6 +36,15 @@ impl Daemon {
             warn!(warning, "worth a look");
         }
         self.told.warnings = warnings;
+    }
+
+    /// Where addresses are shared. Nobody says when a setting changes, so it is looked at when it matters.
+    pub(super) fn tell_sysctls(&mut self) {
+        let troubles = self.sysctls();
+        if self.told.sysctls != troubles {
+            self.told.sysctls = troubles;
+            self.tell_all();
+        }
     }
 
     pub(super) fn tell_running_out(&mut self, now: Instant) {

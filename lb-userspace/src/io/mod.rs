@@ -12,6 +12,7 @@ pub mod privileges;
 pub mod probes;
 pub mod programs;
 pub mod record;
+pub mod sysctls;
 pub mod systemd;
 pub mod vrrp;
 pub mod watched;

@@ -32,6 +32,7 @@ mod postgres;
 mod recursors;
 mod reload;
 mod steering;
+mod sysctls;
 mod traffic;
 mod ways;
 

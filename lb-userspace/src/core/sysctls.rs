@@ -1,0 +1,217 @@
+//! Settings of the kernel that break what shared addresses rest on: what each does here, and what to set instead.
+//!
+//! They are the operator's: never changed, and only those told that do harm as the host is now. docs/vrrp.md lists them.
+//! Who reads them is `io/sysctls`. Tested here and in the lab.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::core::config::Config;
+use crate::core::dns::Family;
+use crate::core::network::{Link, Network, Own, Prefix};
+use crate::core::vrrp::settings::{Address, Settings};
+
+#[cfg(test)]
+mod tests;
+
+/// Of one interface, or of "all".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sysctl<'a> {
+    family: Family,
+    interface: &'a str,
+    key: &'a str,
+}
+
+impl Sysctl<'_> {
+    fn parts(&self) -> [&str; 5] {
+        let family = match self.family {
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+        };
+        ["net", family, "conf", self.interface, self.key]
+    }
+
+    /// Below /proc/sys.
+    pub fn path(&self) -> String {
+        self.parts().join("/")
+    }
+}
+
+/// As `sysctl` takes it, which takes a point in the name of an interface for another part.
+impl fmt::Display for Sysctl<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let between = if self.interface.contains('.') { "/" } else { "." };
+        f.write_str(&self.parts().join(between))
+    }
+}
+
+/// The kernel's answers; None: it has no such setting.
+struct Host<'a, R> {
+    network: &'a Network,
+    shared: BTreeSet<IpAddr>,
+    read: R,
+}
+
+/// What is wrong with the host of a node that shares addresses, each with what to set.
+pub fn troubles(config: &Config, network: &Network, read: impl Fn(&Sysctl<'_>) -> Option<u32>) -> Vec<String> {
+    let sections = config.vrrp.values().map(|instance| &instance.settings);
+    let shared = sections.clone().flat_map(|section| &section.addresses);
+    let host = Host {
+        network,
+        shared: shared.map(|shared| shared.address).collect(),
+        read,
+    };
+    let troubles = sections.flat_map(|section| {
+        let all = match section.family() {
+            Family::Ipv4 => [
+                host.unanswered(section),
+                host.answered_elsewhere(section),
+                host.unheard(section),
+                host.taken_along(section),
+            ]
+            .concat(),
+            Family::Ipv6 => host.without_ipv6(section).into_iter().collect(),
+        };
+        all.into_iter()
+            .map(|trouble| format!("[vrrp.{}] {trouble}", section.name))
+    });
+    troubles.collect()
+}
+
+impl<R: Fn(&Sysctl<'_>) -> Option<u32>> Host<'_, R> {
+    /// Nobody on the link learns where the address is.
+    fn unanswered(&self, section: &Settings) -> Vec<String> {
+        let (sysctl, value) = self.of_both(&section.interface, "arp_ignore");
+        let is_silent = |shared: &&Address| value == 8 || value == 2 && shared.length == 32;
+        let silent: Vec<_> = section
+            .addresses
+            .iter()
+            .filter(is_silent)
+            .map(ToString::to_string)
+            .collect();
+        if silent.is_empty() {
+            return Vec::new();
+        }
+        vec![format!(
+            "nobody learns by ARP where {} is: {sysctl} is {value}; set it to 1",
+            silent.join(", ")
+        )]
+    }
+
+    /// Clients find another interface, past the program and its lease.
+    fn answered_elsewhere(&self, section: &Settings) -> Vec<String> {
+        let others = self.network.links.values();
+        let others = others.filter(|link| link.up && *link.name != *section.interface && link.name != "lo");
+        let trouble = |link: &Link| {
+            let near = section.addresses.iter().find(|shared| {
+                let mut blocks = link.addresses.iter().map(|own| Prefix::around(own.address, own.length));
+                blocks.any(|block| block.contains(shared.address))
+            })?;
+            let answers =
+                self.of_both(&link.name, "arp_ignore").1 == 0 && self.of_either(&link.name, "arp_filter") == 0;
+            answers.then(|| {
+                format!(
+                    "{} is on the network of {} too, and answers for it by ARP; set {} to 1",
+                    link.name,
+                    near.address,
+                    ipv4(&link.name, "arp_ignore")
+                )
+            })
+        };
+        others.filter_map(trouble).collect()
+    }
+
+    /// The kernel drops adverts of the other nodes.
+    fn unheard(&self, section: &Settings) -> Vec<String> {
+        let (sysctl, value) = self.of_both(&section.interface, "rp_filter");
+        if value != 1 {
+            return Vec::new();
+        }
+        let from: BTreeSet<Prefix> = if section.peers.is_empty() {
+            let own = self.link(section).into_iter().flat_map(|link| &link.addresses);
+            let own = own.filter(|own| own.address.is_ipv4() && !self.shared.contains(&own.address));
+            own.map(|own| Prefix::around(own.address, own.length)).collect()
+        } else {
+            section.peers.iter().copied().map(Prefix::of_one).collect()
+        };
+        let elsewhere = from.iter().filter_map(|from| {
+            let way = self.way_to(from).filter(|way| *way != &*section.interface)?;
+            Some(format!(
+                "adverts from {from} are dropped: the way there leads through {way}, and {sysctl} is 1; set it to 2"
+            ))
+        });
+        elsewhere.collect()
+    }
+
+    /// A node's own address goes when the shared one does.
+    fn taken_along(&self, section: &Settings) -> Vec<String> {
+        if self.of_either(&section.interface, "promote_secondaries") != 0 {
+            return Vec::new();
+        }
+        let all = self.link(section).map_or(&[][..], |link| &link.addresses);
+        let goes_with = |own: &Own| {
+            let own = Address::from(*own);
+            // In the kernel's order: the first of a block, and those that go with it.
+            let first = all
+                .iter()
+                .copied()
+                .map(Address::from)
+                .find(|other| *other == own || other.is_beside(&own))?;
+            let goes = !self.shared.contains(&own.address) && self.shared.contains(&first.address);
+            goes.then(|| {
+                format!(
+                    "{own} goes when {first} does, which was there before it; set {} to 1",
+                    ipv4(&section.interface, "promote_secondaries")
+                )
+            })
+        };
+        all.iter()
+            .filter(|own| own.address.is_ipv4())
+            .filter_map(goes_with)
+            .collect()
+    }
+
+    fn without_ipv6(&self, section: &Settings) -> Option<String> {
+        let sysctl = Sysctl {
+            family: Family::Ipv6,
+            interface: &section.interface,
+            key: "disable_ipv6",
+        };
+        let off = (self.read)(&sysctl).is_some_and(|value| value != 0);
+        off.then(|| format!("{} has no IPv6; set {sysctl} to 0", section.interface))
+    }
+
+    /// Of two that the kernel takes the higher of: which that is.
+    fn of_both<'i>(&self, interface: &'i str, key: &'i str) -> (Sysctl<'i>, u32) {
+        let both = [ipv4("all", key), ipv4(interface, key)];
+        let both = both.map(|sysctl| (sysctl, (self.read)(&sysctl).unwrap_or_default()));
+        let [all, own] = both;
+        if all.1 > own.1 { all } else { own }
+    }
+
+    fn of_either(&self, interface: &str, key: &str) -> u32 {
+        self.of_both(interface, key).1
+    }
+
+    fn link(&self, section: &Settings) -> Option<&Link> {
+        let mut links = self.network.links.values();
+        links.find(|link| *link.name == *section.interface)
+    }
+
+    /// The interface that packets to it leave by.
+    fn way_to(&self, to: &Prefix) -> Option<&str> {
+        let routes = self.network.routes.iter();
+        let routes = routes.filter(|(prefix, _)| prefix.length <= to.length && prefix.contains(to.address));
+        let (_, route) = routes.max_by_key(|(prefix, _)| prefix.length)?;
+        self.network.links.get(&route.ifindex).map(|link| link.name.as_str())
+    }
+}
+
+const fn ipv4<'a>(interface: &'a str, key: &'a str) -> Sysctl<'a> {
+    Sysctl {
+        family: Family::Ipv4,
+        interface,
+        key,
+    }
+}
