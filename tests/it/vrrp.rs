@@ -1,6 +1,8 @@
 //! VRRP without a network: every story in `vrrp/` goes as it is written, and what holds whatever happens.
 
+mod keys;
 mod laws;
+mod trouble;
 
 use std::path::Path;
 

@@ -13,6 +13,7 @@ use crate::core::vrrp::Role;
 use crate::core::vrrp::command::Transition;
 use crate::core::vrrp::document::VrrpDocument;
 use crate::core::vrrp::packet::Password;
+use crate::core::vrrp::sealed::Secrets;
 use crate::core::vrrp::settings::Settings;
 use crate::core::world::Event;
 use crate::io::hooks::Call;
@@ -39,7 +40,7 @@ impl Daemon {
             return Ok(());
         };
         let config = &applied.file.config;
-        let instances = with_passwords(config)?;
+        let instances = with_secrets(config)?;
         let programs: Vec<_> = config.programs().cloned().collect();
         self.programs.run(&programs);
         self.weigh_shared();
@@ -184,11 +185,11 @@ impl Daemon {
 }
 
 /// Instances as they need it, with what is not in the configuration.
-pub(super) fn with_passwords(config: &Config) -> anyhow::Result<Vec<Settings>> {
-    config.vrrp.values().map(with_password).collect()
+pub(super) fn with_secrets(config: &Config) -> anyhow::Result<Vec<Settings>> {
+    config.vrrp.values().map(with_secret).collect()
 }
 
-fn with_password(instance: &Vrrp) -> anyhow::Result<Settings> {
+fn with_secret(instance: &Vrrp) -> anyhow::Result<Settings> {
     let mut settings = instance.settings.clone();
     if let Some(path) = &instance.password_file {
         let what = || format!("vrrp {:?}: password_file {}", settings.name, path.display());
@@ -196,6 +197,11 @@ fn with_password(instance: &Vrrp) -> anyhow::Result<Settings> {
         let password = Password::new(text.trim_ascii_end());
         settings.format.password =
             Some(password.with_context(|| format!("{}: no password of 1 to 8 characters", what()))?);
+    }
+    if let Some(path) = &instance.key_file {
+        let what = || format!("vrrp {:?}: key_file {}", settings.name, path.display());
+        let text = fs::read(path).with_context(what)?;
+        settings.secrets = Some(Secrets::read(&text).with_context(what)?);
     }
     Ok(settings)
 }

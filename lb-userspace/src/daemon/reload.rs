@@ -3,7 +3,7 @@
 use tracing::{error, info, warn};
 
 use super::Daemon;
-use super::ownership::with_passwords;
+use super::ownership::with_secrets;
 use super::start::check_interfaces;
 use crate::core::config::{self, Parsed, Severity};
 use crate::core::world::Event;
@@ -89,7 +89,7 @@ impl Daemon {
         if let Some(network) = self.world.network() {
             check_interfaces(&parsed.config, applied, network)?;
         }
-        with_passwords(&parsed.config).map_err(|error| format!("{error:#}"))?;
+        with_secrets(&parsed.config).map_err(|error| format!("{error:#}"))?;
         Ok(parsed)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, anyhow, bail};
 use tracing::{info, warn};
 
-use super::ownership::with_passwords;
+use super::ownership::with_secrets;
 use super::report::Told;
 use super::{Daemon, now};
 use crate::core::config::{self, Config, Diagnostic, Parsed};
@@ -130,7 +130,7 @@ impl Daemon {
         if let Some(reason) = self.world.refused() {
             bail!("{}: {reason}", self.path.display());
         }
-        with_passwords(&config)?;
+        with_secrets(&config)?;
         self.begin_sharing().await?;
         self.settle(|daemon| !daemon.world.is_undecided() && daemon.are_known(daemon.world.to_resolve().iter()))
             .await;

@@ -11,18 +11,18 @@ use lb_userspace::core::vrrp::packet::Version;
 use super::ownership::{EVENTUALLY, Pair, config, has_role, paired};
 use super::*;
 
-const ID: u8 = 51;
-const OF_A: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 11);
-const OF_B: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 12);
-const OF_STRANGER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 3);
-const INTERVAL: Duration = Duration::from_millis(30);
+pub(super) const ID: u8 = 51;
+pub(super) const OF_A: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 11);
+pub(super) const OF_B: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 12);
+pub(super) const OF_STRANGER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 3);
+pub(super) const INTERVAL: Duration = Duration::from_millis(30);
 /// Of each kind that is wrong.
-const EACH: u64 = 5;
+pub(super) const EACH: u64 = 5;
 
-type Causes = BTreeMap<String, u64>;
+pub(super) type Causes = BTreeMap<String, u64>;
 
 /// By instance, and at last for nobody.
-fn refused(naru: &Naru) -> Result<(BTreeMap<String, Causes>, Causes)> {
+pub(super) fn refused(naru: &Naru) -> Result<(BTreeMap<String, Causes>, Causes)> {
     let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
     let causes = |value: &Value| serde_json::from_value::<Causes>(value.clone());
     let instances = told["instances"].as_array().context("a list of instances")?;
@@ -51,7 +51,7 @@ fn moves(pair: &Pair) -> Result<Vec<Value>> {
 }
 
 /// What their beginning made clients wait for is over.
-fn calm(pair: &Pair) -> Result<(Instant, Vec<Value>)> {
+pub(super) fn calm(pair: &Pair) -> Result<(Instant, Vec<Value>)> {
     pair.caller.lost_for(Instant::now(), EVENTUALLY)?;
     until(EVENTUALLY, || has_role(&pair.a, "master"))?;
     until(EVENTUALLY, || has_role(&pair.b, "backup"))?;
@@ -59,7 +59,7 @@ fn calm(pair: &Pair) -> Result<(Instant, Vec<Value>)> {
 }
 
 /// Nothing has moved since, and clients noticed nothing.
-fn nothing_moved(pair: &Pair, (since, before): &(Instant, Vec<Value>)) -> Result<()> {
+pub(super) fn nothing_moved(pair: &Pair, (since, before): &(Instant, Vec<Value>)) -> Result<()> {
     let lost = pair.caller.lost_for(*since, EVENTUALLY)?;
     let now = moves(pair)?;
     ensure!(now == *before, "{now:?}, before {before:?}");

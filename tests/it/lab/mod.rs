@@ -18,6 +18,7 @@ mod interop;
 mod ipv6;
 mod jumbo;
 mod junk;
+mod keys;
 mod lifecycle;
 mod lost_backends;
 mod mariadb;

@@ -74,7 +74,7 @@ pub use postgres::{CHECKER, CHECKER_PASSWORD, Postgres};
 pub use process::{Process, stdout};
 pub use repeater::Repeater;
 pub use session::{Session, Speech, WRITER};
-pub use stranger::{Forged, Stranger};
+pub use stranger::{Forged, Recorder, Stranger};
 pub use topology::{BACKEND_PORT, FAR, FAR6, Topology, VIP, VIP6, backend_address, backend_address6};
 pub use transfers::{Outcome, Transfers};
 pub use twins::Twins;

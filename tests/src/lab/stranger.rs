@@ -1,12 +1,14 @@
 //! A host that says adverts of VRRP in whatever form: frames made by hand, right or wrong.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lb_userspace::core::vrrp::packet::{Advert, Checksum, Format, PROTOCOL, Version, write};
+use lb_userspace::core::vrrp::sealed::{Secrets, Stamp, seal};
 
-use super::packet_socket::PacketSocket;
+use super::packet_socket::{PacketSocket, Watcher};
 use super::{Namespace, Twins, until};
 
 const VRRP_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
@@ -56,6 +58,19 @@ impl Forged {
         Ok(self.says(Version::V3, id, priority, interval))
     }
 
+    /// As somebody says it who has this key, and begins today.
+    pub fn sealed(mut self, secrets: &Secrets) -> Self {
+        let format = Format {
+            version: Version::V3,
+            checksum: Checksum::PseudoHeader,
+            password: None,
+        };
+        let stamp = Stamp { session: 1, number: 1 };
+        let (from, to) = (IpAddr::V4(self.source), IpAddr::V4(self.destination));
+        self.payload = seal(self.payload, stamp, secrets, &format, from, to);
+        self
+    }
+
     fn says(mut self, version: Version, id: u8, priority: u8, interval: Duration) -> Self {
         let advert = Advert {
             id,
@@ -74,7 +89,45 @@ impl Forged {
     }
 }
 
+/// Everything of VRRP that comes to a host's `eth0`, frame by frame.
+pub struct Recorder {
+    frames: Arc<Mutex<Vec<Vec<u8>>>>,
+    _watcher: Watcher,
+}
+
+impl Recorder {
+    pub fn start(host: &Namespace) -> Result<Self> {
+        let frames = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&frames);
+        let watcher = Watcher::start(host, IPV4, Duration::from_millis(1), move |socket| {
+            let heard = std::iter::from_fn(|| socket.receive());
+            let adverts = heard.filter(|frame| frame.get(14 + 9) == Some(&PROTOCOL));
+            kept.lock().unwrap_or_else(PoisonError::into_inner).extend(adverts);
+        })?;
+        Ok(Self {
+            frames,
+            _watcher: watcher,
+        })
+    }
+
+    /// Of this sender, so far.
+    pub fn of(&self, source: Ipv4Addr) -> Vec<Vec<u8>> {
+        let frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = frames
+            .iter()
+            .filter(|frame| frame.get(26..30) == Some(&source.octets()));
+        said.cloned().collect()
+    }
+}
+
 impl Stranger {
+    /// From our own hardware address, or the switch would take it for a move.
+    pub fn repeat(&self, frame: &[u8]) -> Result<()> {
+        let mut frame = frame.to_vec();
+        frame[6..12].copy_from_slice(&self.mac);
+        until(ROOM_WITHIN, || Ok(self.socket.send(&frame)?)).context("send an advert again")
+    }
+
     pub fn at(host: &Namespace) -> Result<Self> {
         let mac = Twins::mac(host)?;
         let socket = host.inside(|| PacketSocket::open("eth0", IPV4))??;

@@ -1,20 +1,22 @@
 //! Nodes, the wires between them, and the time: what each node serves, as its kernel would.
 //!
 //! A node serves an address that it has while its lease lasts: what the data path does with it. Everything random comes
-//! from a seed.
+//! from a seed. What is on the wires, and what somebody records of it, is in `wires`.
+
+mod wires;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use lb_userspace::core::vrrp::Vrrp;
 use lb_userspace::core::vrrp::command::{Command, What};
 use lb_userspace::core::vrrp::machine::Link;
-use lb_userspace::core::vrrp::packet::{Envelope, TTL};
 use lb_userspace::core::vrrp::settings::{Key, Settings};
-use lb_userspace::core::vrrp::{Heard, Vrrp};
 use lb_userspace::core::world::Moment;
 
+pub use self::wires::Packet;
 use crate::packets::Random;
 
 /// 2026-01-01T00:00:00Z.
@@ -37,6 +39,12 @@ pub struct Net {
     /// Adverts from the first do not reach the second.
     pub cut: BTreeSet<(usize, usize)>,
     pub log: Vec<Event>,
+    /// Of all that nodes have said, where somebody records it.
+    pub tape: Option<Vec<Packet>>,
+    /// What a node believed that it had believed before or that was old, and how many recordings it did not.
+    pub taken_in: Vec<String>,
+    pub seen_through: u64,
+    started: u8,
     in_flight: BTreeMap<(Duration, u64), (usize, Packet)>,
     sent: u64,
     random: Random,
@@ -59,6 +67,8 @@ pub struct Node {
     pub refuses: Option<String>,
     kernel: BTreeMap<Key, Held>,
     inbox: Vec<Packet>,
+    /// What it has believed, by number, whichever of its daemons did.
+    believed: BTreeSet<u64>,
     wakes: Option<Duration>,
 }
 
@@ -67,13 +77,6 @@ pub struct Node {
 struct Held {
     addresses: BTreeSet<IpAddr>,
     lease: Option<Duration>,
-}
-
-#[derive(Clone)]
-pub struct Packet {
-    pub interface: Arc<str>,
-    pub envelope: Envelope,
-    pub payload: Vec<u8>,
 }
 
 /// What an onlooker sees.
@@ -91,6 +94,10 @@ impl Net {
             quality,
             cut: BTreeSet::new(),
             log: Vec::new(),
+            tape: None,
+            taken_in: Vec::new(),
+            seen_through: 0,
+            started: 0,
             in_flight: BTreeMap::new(),
             sent: 0,
             random: Random(seed),
@@ -111,6 +118,7 @@ impl Net {
             refuses: None,
             kernel: BTreeMap::new(),
             inbox: Vec::new(),
+            believed: BTreeSet::new(),
             wakes: None,
         });
     }
@@ -126,7 +134,8 @@ impl Net {
     pub fn start(&mut self, node: usize) {
         let now = self.now();
         let this = &mut self.nodes[node];
-        let mut vrrp = Vrrp::default();
+        self.started += 1;
+        let mut vrrp = Vrrp::new([self.started; 32]);
         vrrp.reconfigure(this.settings.clone(), now);
         for (interface, &up) in &this.links {
             vrrp.link(interface, link(up, this.addresses[interface]), now);
@@ -193,13 +202,6 @@ impl Net {
         told
     }
 
-    /// From somebody who is no node here, to all who are.
-    pub fn forge(&mut self, packet: &Packet) {
-        for node in 0..self.nodes.len() {
-            self.carry(node, packet.clone());
-        }
-    }
-
     /// Until then, or until something has happened that `look` wants no more of.
     pub fn pass(&mut self, until: Duration, mut look: impl FnMut(&Self)) {
         while let Some(next) = self.next_event().filter(|next| *next <= until) {
@@ -249,13 +251,6 @@ impl Net {
         nodes.chain(arrival).chain(ends).min()
     }
 
-    fn arrive(&mut self, node: usize, packet: Packet) {
-        let this = &mut self.nodes[node];
-        if this.vrrp.is_some() && this.links.get(&packet.interface) == Some(&true) {
-            this.inbox.push(packet);
-        }
-    }
-
     /// Lets a node notice what is due, sooner or later.
     fn schedule(&mut self, node: usize) {
         let lag = self.quality.lag.as_micros() as u64;
@@ -274,18 +269,12 @@ impl Net {
 
     fn turn(&mut self, node: usize) {
         let now = self.now();
-        let this = &mut self.nodes[node];
-        let Some(vrrp) = this.vrrp.as_mut().filter(|_| !this.frozen) else {
+        if self.nodes[node].frozen {
             return;
-        };
-        for packet in std::mem::take(&mut this.inbox) {
-            let heard = Heard {
-                interface: packet.interface,
-                envelope: packet.envelope,
-                payload: &packet.payload,
-            };
-            vrrp.hear(&heard, now);
         }
+        self.hear(node);
+        let this = &mut self.nodes[node];
+        let Some(vrrp) = &mut this.vrrp else { return };
         this.wakes = None;
         for command in vrrp.turn(now) {
             self.carry_out(node, command);
@@ -300,6 +289,7 @@ impl Net {
         let mut trouble = None;
         match &command.what {
             What::Send { .. } if this.mute => trouble = Some(Trouble::Unsent),
+            What::Greet { .. } if this.mute => {}
             What::Send {
                 datagrams,
                 lease,
@@ -307,20 +297,9 @@ impl Net {
                 ..
             } => {
                 held.lease = lease.map(clock).or(held.lease);
-                for datagram in datagrams {
-                    let envelope = Envelope {
-                        source: *source,
-                        destination: datagram.destination,
-                        ttl: TTL,
-                    };
-                    let packet = Packet {
-                        interface: command.key.interface.clone(),
-                        envelope,
-                        payload: datagram.payload.clone(),
-                    };
-                    self.send(node, &packet);
-                }
+                self.say(node, &command.key.interface, *source, datagrams);
             }
+            What::Greet { source, datagrams } => self.say(node, &command.key.interface, *source, datagrams),
             What::Lease(until) => held.lease = until.map(clock),
             What::Own(addresses) => match &this.refuses {
                 Some(why) => trouble = Some(Trouble::NotOwned(why.clone())),
@@ -329,7 +308,7 @@ impl Net {
             What::Disown(addresses) => held
                 .addresses
                 .retain(|address| !addresses.iter().any(|own| own.address == *address)),
-            What::Announce(_) | What::Moved(_) => {}
+            What::Announce(_) | What::Moved(_) | What::Complain(_) => {}
         }
         let instance = command.instance.clone();
         let at = self.clock;
@@ -340,28 +319,6 @@ impl Net {
             Some(Trouble::NotOwned(why)) => vrrp.not_owned(&instance, why, now),
             None => {}
         }
-    }
-
-    fn send(&mut self, from: usize, packet: &Packet) {
-        if self.nodes[from].links.get(&packet.interface) != Some(&true) {
-            return;
-        }
-        for to in 0..self.nodes.len() {
-            let to_it = self.nodes[to].addresses.get(&packet.interface) == Some(&packet.envelope.destination);
-            let wanted = to != from && (packet.envelope.destination.is_multicast() || to_it);
-            let lost = self.quality.loss > 0 && self.random.one_in(self.quality.loss);
-            if wanted && !lost && !self.cut.contains(&(from, to)) {
-                self.carry(to, packet.clone());
-            }
-        }
-    }
-
-    fn carry(&mut self, to: usize, packet: Packet) {
-        let (least, most) = self.quality.delay;
-        let spread = (most - least).as_micros() as u64;
-        let delay = least + Duration::from_micros(self.random.below(spread + 1));
-        self.sent += 1;
-        self.in_flight.insert((self.clock + delay, self.sent), (to, packet));
     }
 }
 

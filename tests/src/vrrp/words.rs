@@ -9,9 +9,13 @@ use lb_userspace::core::dns::Family;
 use lb_userspace::core::vrrp::command::What;
 use lb_userspace::core::vrrp::machine::Machine;
 use lb_userspace::core::vrrp::packet::{Checksum, Envelope, Format, Password, Version, group, write};
+use lb_userspace::core::vrrp::sealed::{Secrets, Stamp, seal};
 use lb_userspace::core::vrrp::settings::{Address, Settings};
 
 use super::net::Packet;
+
+/// Of sealed adverts that no node says.
+const STRANGER: Stamp = Stamp { session: 1, number: 1 };
 
 /// `30ms` or `2s`.
 pub fn duration(text: &str) -> Result<Duration> {
@@ -33,6 +37,7 @@ pub fn settings(name: &str, words: &str) -> Result<Settings> {
             checksum: Checksum::PseudoHeader,
             password: None,
         },
+        secrets: None,
         priority: 100,
         interval: Duration::from_millis(30),
         preempt: true,
@@ -58,6 +63,7 @@ pub fn settings(name: &str, words: &str) -> Result<Settings> {
             "version" => settings.format.version = version(value)?,
             "checksum" => settings.format.checksum = checksum(value)?,
             "password" => settings.format.password = Some(Password::new(value.as_bytes()).context("a password")?),
+            "key" => settings.secrets = Some(Secrets::read(value.as_bytes())?),
             "preempt" => settings.preempt = value == "yes",
             "preempt_delay" => settings.preempt_delay = duration(value)?,
             "startup_delay" => settings.startup_delay = duration(value)?,
@@ -120,6 +126,9 @@ pub fn forged(words: &str) -> Result<Packet> {
     let settings = settings("forged", &own.join(" "))?;
     let advert = settings.advert(settings.priority);
     let mut payload = write(&advert, &settings.format, source, destination);
+    if let Some(secrets) = &settings.secrets {
+        payload = seal(payload, STRANGER, secrets, &settings.format, source, destination);
+    }
     if let Some(kind) = kind {
         payload[0] = payload[0] & 0xf0 | kind;
     }
@@ -139,6 +148,7 @@ pub fn forged(words: &str) -> Result<Packet> {
             ttl,
         },
         payload,
+        said: None,
     })
 }
 
@@ -158,7 +168,8 @@ pub fn told(what: &What, last_priority: Option<u8>) -> Option<String> {
                 .collect();
             (last_priority != Some(*priority)).then(|| format!("advert of {priority} to {}", to.join(" ")))
         }
-        What::Lease(_) => None,
+        What::Lease(_) | What::Greet { .. } => None,
+        What::Complain(words) => Some(format!("complains: {words}")),
         What::Own(addresses) => Some(format!("own {}", list(addresses))),
         What::Disown(addresses) => Some(format!("disown {}", list(addresses))),
         What::Announce(addresses) => Some(format!("announce {}", list(addresses))),

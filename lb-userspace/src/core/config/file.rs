@@ -92,6 +92,8 @@ section! {
         checksum: Checksum,
         /// File that holds the password of version 2, 8 characters at most.
         password_file: PathBuf,
+        /// File that holds the key all nodes have, in version 3: nobody without it is heard. Two lines: the second is heard too.
+        key_file: PathBuf,
         /// The addresses are announced again this often; without it when it became master, and when it has to be.
         announce_every: Duration,
         /// What changes the priority while it is not well.

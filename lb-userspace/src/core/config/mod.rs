@@ -16,6 +16,7 @@ mod sections;
 mod service;
 mod services;
 mod shapes;
+mod shared;
 mod syntax;
 mod unavailable;
 mod values;

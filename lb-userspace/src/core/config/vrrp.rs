@@ -2,7 +2,7 @@
 //!
 //! What it then does is for `core::vrrp`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,6 @@ use super::reader::{At, Field};
 use super::sections::check_exists;
 use super::shapes::{Int, List, Sections};
 use super::values::{Interface, Name, Prefix};
-use super::{Config, Service};
 use crate::core::dns::Family;
 use crate::core::vrrp::packet::{Checksum, Format, Version};
 use crate::core::vrrp::settings::{Address, OWNER, Settings};
@@ -26,6 +25,8 @@ const INTERVAL_V2: Duration = Duration::from_secs(1);
 const MOST_ADDRESSES: usize = 255;
 /// As many fit into a packet of 1500 bytes.
 const MOST_ADDRESSES_IPV6: usize = 90;
+/// The same with what a key adds.
+const MOST_SEALED_IPV6: usize = 88;
 const TRACK_EVERY: Duration = Duration::from_secs(1);
 const TRACK_TIMEOUT: Duration = Duration::from_secs(1);
 const FALL: u32 = 3;
@@ -34,50 +35,13 @@ const RISE: u32 = 2;
 /// An instance of VRRP, and what belongs to it that others do for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vrrp {
-    /// Without the password, which is in a file.
+    /// Without password and keys, which are in files.
     pub settings: Settings,
     pub password_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
     pub track: Vec<Track>,
     /// A program and its arguments; empty: none.
     pub notify: Vec<String>,
-}
-
-impl Config {
-    /// Those that say whether this node is fit to have the addresses it shares.
-    pub fn programs(&self) -> impl Iterator<Item = &Program> {
-        let tracks = self.vrrp.values().flat_map(|instance| &instance.track);
-        tracks.filter_map(|track| match &track.what {
-            Watched::Program(program) => Some(program),
-            Watched::Service(_) | Watched::Interface(_) => None,
-        })
-    }
-
-    /// Its listen addresses, where they are shared and always on one node together.
-    pub fn shared_listens(&self, service: &Service) -> Option<BTreeSet<IpAddr>> {
-        let listens: BTreeSet<IpAddr> = service.listens.iter().map(|listen| listen.ip()).collect();
-        let unit = |address: &IpAddr| {
-            let settings = self.sharing(*address)?;
-            // A section without a group is one of itself.
-            Some(settings.group.as_deref().ok_or(&*settings.name))
-        };
-        let units: Option<BTreeSet<_>> = listens.iter().map(unit).collect();
-        units.filter(|units| units.len() == 1).map(|_| listens)
-    }
-
-    /// Whether it may be a peer's instead.
-    pub fn shares(&self, address: IpAddr) -> bool {
-        self.home_of(address).is_some()
-    }
-
-    /// The interface of an address that may be a peer's instead.
-    pub fn home_of(&self, address: IpAddr) -> Option<&str> {
-        self.sharing(address).map(|one| &*one.interface)
-    }
-
-    fn sharing(&self, address: IpAddr) -> Option<&Settings> {
-        let mut instances = self.vrrp.values().map(|instance| &instance.settings);
-        instances.find(|one| one.addresses.iter().any(|own| own.address == address))
-    }
 }
 
 pub fn check_fits(who: &str, section: &At<file::Vrrp>, file: &File, report: &mut Report<'_>) {
@@ -139,6 +103,7 @@ fn check_addresses(who: &str, vrrp: &file::Vrrp, report: &mut Report<'_>) {
         }
     }
     let most = match family(vrrp) {
+        Some(Family::Ipv6) if vrrp.key_file.given().is_some() => MOST_SEALED_IPV6,
         Some(Family::Ipv6) => MOST_ADDRESSES_IPV6,
         _ => MOST_ADDRESSES,
     };
@@ -167,7 +132,11 @@ fn check_version(who: &str, vrrp: &file::Vrrp, report: &mut Report<'_>) {
     }
     if let (Some(password), Version::V3) = (vrrp.password_file.given(), version) {
         let message = format!("{who}: version 3 has no password");
-        report.error(&password.span, message, "list peers, or use version = 2".to_owned());
+        report.error(&password.span, message, "use key_file, or version = 2".to_owned());
+    }
+    if let (Some(key), Version::V2) = (vrrp.key_file.given(), version) {
+        let message = format!("{who}: version 2 has no key");
+        report.error(&key.span, message, "use password_file, or version = 3".to_owned());
     }
     if let Some(checksum) = vrrp.checksum.given()
         && (version == Version::V2 || ipv6)
@@ -343,6 +312,7 @@ fn build(name: &str, vrrp: &file::Vrrp) -> Option<Vrrp> {
             checksum,
             password: None,
         },
+        secrets: None,
         priority: vrrp.priority.value().and_then(byte).unwrap_or(PRIORITY),
         interval: vrrp.interval.value().copied().unwrap_or(interval),
         preempt: vrrp.preempt.value().copied().unwrap_or(true),
@@ -361,6 +331,7 @@ fn build(name: &str, vrrp: &file::Vrrp) -> Option<Vrrp> {
     Some(Vrrp {
         settings,
         password_file: vrrp.password_file.value().cloned(),
+        key_file: vrrp.key_file.value().cloned(),
         track: tracks.map(|track| build_track(&track.value)).collect::<Option<_>>()?,
         notify: words(&vrrp.notify),
     })

@@ -30,6 +30,11 @@ pub enum What {
         /// If one could be sent, the lease is until then and no longer, whatever it was.
         lease: Option<Instant>,
     },
+    /// To those who have our key; what gets lost is said again.
+    Greet {
+        source: IpAddr,
+        datagrams: Vec<Datagram>,
+    },
     /// Nothing is to be sent for it. None: no lease.
     Lease(Option<Instant>),
     /// `Vrrp::not_owned` is to be told where that fails.
@@ -39,9 +44,11 @@ pub enum What {
     Announce(Vec<Address>),
     /// The instance has another role now.
     Moved(Transition),
+    /// Something that an operator has to put right.
+    Complain(String),
 }
 
-/// One advert: what is behind its IP header, and where it goes.
+/// One message: what is behind its IP header, and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram {
     pub destination: IpAddr,

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,10 @@ pub struct InstanceDocument {
     pub aside: bool,
     /// Null: it is master itself, or nobody is heard.
     pub master: Option<MasterDocument>,
+    /// It has a key, and hears nobody without.
+    pub authenticated: bool,
+    /// Other nodes that have proven to have it.
+    pub acquaintances: Vec<AcquaintanceDocument>,
     pub sent: u64,
     pub unsent: u64,
     pub received: u64,
@@ -57,6 +62,12 @@ pub struct InstanceDocument {
 pub struct MasterDocument {
     pub address: String,
     pub priority: u8,
+    pub heard_seconds_ago: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AcquaintanceDocument {
+    pub address: String,
     pub heard_seconds_ago: f64,
 }
 
@@ -88,10 +99,15 @@ impl VrrpDocument {
 
 fn instance(machine: &Machine, now: Instant) -> InstanceDocument {
     let (settings, counters) = (machine.settings(), machine.counters());
+    let ago = |heard| now.saturating_duration_since(heard).as_secs_f64();
     let master = |peer: &Peer| MasterDocument {
         address: peer.address.to_string(),
         priority: peer.priority,
-        heard_seconds_ago: now.saturating_duration_since(peer.heard).as_secs_f64(),
+        heard_seconds_ago: ago(peer.heard),
+    };
+    let acquaintance = |(address, heard): (IpAddr, Instant)| AcquaintanceDocument {
+        address: address.to_string(),
+        heard_seconds_ago: ago(heard),
     };
     InstanceDocument {
         name: settings.name.to_string(),
@@ -107,6 +123,8 @@ fn instance(machine: &Machine, now: Instant) -> InstanceDocument {
         since: rfc3339(machine.since().wall),
         aside: machine.is_aside(),
         master: machine.peer().map(master),
+        authenticated: settings.secrets.is_some(),
+        acquaintances: machine.acquaintances(now).map(acquaintance).collect(),
         sent: counters.sent,
         unsent: counters.unsent,
         received: counters.heard,
@@ -188,6 +206,7 @@ fn render_instance(instance: &InstanceDocument) -> String {
             &format!("{address}, priority {priority}, heard {heard_seconds_ago:.3} s ago"),
         );
     }
+    line("key", &key(instance));
     let InstanceDocument {
         sent,
         unsent,
@@ -214,6 +233,25 @@ fn render_instance(instance: &InstanceDocument) -> String {
         line("trouble", &format!("{count} {words}"));
     }
     text + "\n"
+}
+
+/// Who speaks with it.
+fn key(instance: &InstanceDocument) -> String {
+    if !instance.authenticated {
+        return "none: whoever is on the link can say adverts".to_owned();
+    }
+    let others = instance.acquaintances.iter().map(|other| {
+        let AcquaintanceDocument {
+            address,
+            heard_seconds_ago,
+        } = other;
+        format!("{address} has it, heard {heard_seconds_ago:.1} s ago")
+    });
+    let others: Vec<_> = others.collect();
+    if others.is_empty() {
+        return "nobody else has shown to have it; nobody without is heard".to_owned();
+    }
+    others.join("; ")
 }
 
 fn counts(refused: &BTreeMap<String, u64>) -> String {

@@ -2,21 +2,26 @@
 //!
 //! Never acts and never asks the time: every input comes with `now`, every effect is a `Command`. Inputs only change what
 //! is known; time passes in `turn`. What adverts of others mean is in `contest`, what time brings in `course`, how roles
-//! change in `roles`. Groups are for `group`. Tested by the stories and laws in `tests/it/vrrp`.
+//! change in `roles`, what goes with a key in `greetings`. Groups are for `group`. Tested by the stories and laws in `tests/it/vrrp`.
 
 mod adverts;
 mod contest;
 mod course;
+mod greetings;
 mod roles;
+mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use self::adverts::Adverts;
+use self::state::{Claim, Disabled, Farewell, Listening, Reign, State, Wait};
 use super::Role;
 use super::command::{Command, What};
-use super::refusal::Refused;
+use super::random::Seed;
+use super::refusal::{Refusal, Refused};
+use super::sessions::Sessions;
 use super::settings::{Address, OWNER, Settings};
 use super::timing;
 use super::track::Tracked;
@@ -84,76 +89,18 @@ pub struct Machine {
     counters: Counters,
     /// It left by itself, and its group has to follow.
     fell: Option<String>,
-}
-
-#[derive(Debug)]
-enum State {
-    Fault(String),
-    Backup(Listening),
-    Claim(Claim),
-    Master(Reign),
-}
-
-#[derive(Clone, Debug)]
-struct Listening {
-    since: Instant,
-    wait: Wait,
-    /// As adopted from the master.
-    interval: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    Silence,
-    /// The master resigned.
-    HandedOver,
-    /// We resigned ourselves, so that the best takes over, who may be we.
-    Election,
-    /// Of an owner at its start.
-    Owner,
-    /// An operator wants it to be master.
-    Asked,
-}
-
-/// It advertises as if it were master, and takes the addresses if nobody contradicts.
-#[derive(Debug)]
-struct Claim {
-    why: String,
-    /// What a rival sent before it heard of the claim arrives until then.
-    in_flight: Instant,
-    until: Instant,
-    /// The same if every rival has said that it is gone.
-    alone: Instant,
-    adverts: Adverts,
-}
-
-#[derive(Debug)]
-struct Reign {
-    adverts: Adverts,
-    announced: Instant,
-    announce: Option<Instant>,
-}
-
-/// It does not try again before, each time later.
-#[derive(Debug)]
-struct Disabled {
-    why: String,
-    from: Instant,
-    time: Duration,
-}
-
-/// Who is told on leaving that the addresses are free.
-enum Farewell {
-    Nobody,
-    Everybody,
-    One(IpAddr),
+    sessions: Sessions,
+    /// When others are to hear something again, be it no advert.
+    greets: Instant,
+    /// Whom an operator has heard of, and why.
+    complaints: BTreeSet<(IpAddr, Refusal)>,
 }
 
 const MOST_OTHERS: usize = 16;
 
 impl Machine {
     /// Its interface is not known yet. What an earlier daemon has left behind goes.
-    pub fn new(settings: Settings, now: Moment, out: &mut Vec<Command>) -> Self {
+    pub fn new(settings: Settings, seed: Seed, now: Moment, out: &mut Vec<Command>) -> Self {
         let machine = Self {
             link: Link::Missing,
             tracked: Tracked::default(),
@@ -169,6 +116,9 @@ impl Machine {
             others: BTreeMap::new(),
             counters: Counters::default(),
             fell: None,
+            sessions: Sessions::new(seed),
+            greets: now.monotonic,
+            complaints: BTreeSet::new(),
             settings,
         };
         out.extend([
@@ -194,6 +144,11 @@ impl Machine {
     /// The master, as far as it is another.
     pub fn peer(&self) -> Option<&Peer> {
         self.peer.as_ref()
+    }
+
+    /// Others that have proven to have our key, and when they were last heard.
+    pub fn acquaintances(&self, now: Instant) -> impl Iterator<Item = (IpAddr, Instant)> {
+        self.sessions.known(now)
     }
 
     pub fn fault(&self) -> Option<&str> {
@@ -335,6 +290,12 @@ impl Machine {
         }
         let before = self.priority();
         let old = std::mem::replace(&mut self.settings, settings);
+        self.complaints.clear();
+        if self.settings.secrets.is_some() != old.secrets.is_some() {
+            // What was heard before may be anybody's.
+            self.peer = None;
+            self.others.clear();
+        }
         let interval = self.settings.interval;
         match &mut self.state {
             State::Backup(listening) => listening.interval = timing::adopted(interval, listening.interval),

@@ -2,7 +2,8 @@
 //!
 //! What is known goes in by `hear`, `link`, `weigh` and the like, and `turn` lets time pass: it returns everything that is to
 //! be done, in order, and has to be called after any of them and at `deadline`. Never acts itself. docs/vrrp.md has the
-//! rules; `machine` has one instance, `packet` the bytes, `timing` the arithmetic. Tested in `tests.rs`, and by the
+//! rules; `machine` has one instance, `packet` the bytes, `sealed` and `sessions` what a key adds, `timing` the arithmetic.
+//! Tested in `tests.rs`, and by the
 //! stories and laws in `tests/it/vrrp`.
 
 pub mod announcement;
@@ -14,7 +15,10 @@ pub mod holdings;
 pub mod leases;
 pub mod machine;
 pub mod packet;
+pub mod random;
 pub mod refusal;
+pub mod sealed;
+mod sessions;
 pub mod settings;
 pub mod timing;
 pub mod track;
@@ -30,6 +34,7 @@ use std::time::Instant;
 use self::command::{Command, Transition, What};
 use self::machine::{Link, Machine};
 use self::packet::Envelope;
+use self::random::{Random, Seed};
 use self::refusal::{Refusal, Refused};
 use self::settings::{Key, Settings};
 use self::track::Tracked;
@@ -63,8 +68,9 @@ pub struct Heard<'p> {
     pub payload: &'p [u8],
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Vrrp {
+    random: Random,
     instances: BTreeMap<Key, Machine>,
     units: Vec<Vec<Key>>,
     links: BTreeMap<Arc<str>, Link>,
@@ -90,6 +96,21 @@ pub enum Denied {
 }
 
 impl Vrrp {
+    /// No two may ever have the same seed.
+    pub const fn new(seed: Seed) -> Self {
+        Self {
+            random: Random::new(seed),
+            instances: BTreeMap::new(),
+            units: Vec::new(),
+            links: BTreeMap::new(),
+            refused: Refused::new(),
+            transitions: VecDeque::new(),
+            queue: Vec::new(),
+            turned: None,
+            stirred: None,
+        }
+    }
+
     /// Wants these instances from now on. What is new begins, what is gone leaves, and what is only wanted otherwise keeps
     /// its role where it can.
     pub fn reconfigure(&mut self, settings: Vec<Settings>, now: Moment) {
@@ -108,7 +129,7 @@ impl Vrrp {
                 if let Some(mut other) = before.remove(&key) {
                     other.stop(now, &mut self.queue);
                 }
-                let mut machine = Machine::new(settings, now, &mut self.queue);
+                let mut machine = Machine::new(settings, self.random.seed(), now, &mut self.queue);
                 let link = self.links.get(&key.interface).copied().unwrap_or_default();
                 machine.link(link, now, &mut self.queue);
                 machine
@@ -246,7 +267,7 @@ impl Vrrp {
 
     /// When `turn` is to be called at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        let deadlines = self.instances.values().filter_map(Machine::deadline);
+        let deadlines = self.instances.values().flat_map(Machine::deadlines);
         let to_come = deadlines.filter(|deadline| self.turned.is_none_or(|turned| *deadline > turned));
         to_come.chain(self.stirred).min()
     }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::refusal::Refusal;
+use super::sealed;
 use crate::core::dns::Family;
 
 #[cfg(test)]
@@ -20,7 +21,7 @@ pub const TTL: u8 = 255;
 /// What its sender is about to leave with.
 pub const RESIGNS: u8 = 0;
 
-const HEADER: usize = 8;
+pub(super) const HEADER: usize = 8;
 const ADVERTISEMENT: u8 = 1;
 /// Of version 2, at the end, whether or not there is a password.
 const TRAILER: usize = 8;
@@ -152,7 +153,13 @@ pub fn write(advert: &Advert, format: &Format, source: IpAddr, destination: IpAd
     if *version == Version::V2 {
         bytes.extend(password.as_ref().map_or([0; TRAILER], |password| password.0));
     }
-    let with_pseudo_header = match (version, source) {
+    put_sum(&mut bytes, format, source, destination);
+    bytes
+}
+
+/// Puts the checksum of all these bytes into them.
+pub(super) fn put_sum(bytes: &mut [u8], format: &Format, source: IpAddr, destination: IpAddr) {
+    let with_pseudo_header = match (format.version, source) {
         (Version::V2, _) => false,
         (Version::V3, IpAddr::V4(_)) => format.checksum == Checksum::PseudoHeader,
         (Version::V3, IpAddr::V6(_)) => true,
@@ -162,9 +169,9 @@ pub fn write(advert: &Advert, format: &Format, source: IpAddr, destination: IpAd
     } else {
         Vec::new()
     };
-    let sum = !sum(&[&pseudo_header, &bytes]);
+    bytes[6..8].copy_from_slice(&[0, 0]);
+    let sum = !sum(&[&pseudo_header, bytes]);
     bytes[6..8].copy_from_slice(&sum.to_be_bytes());
-    bytes
 }
 
 /// The instance it is for, which says how the rest is to be read.
@@ -173,54 +180,86 @@ pub fn id(payload: &[u8]) -> Result<u8, Refusal> {
         return Err(Refusal::Truncated);
     };
     match (kind >> 4, kind & 0x0f) {
-        (2 | 3, ADVERTISEMENT) => Ok(*id),
+        (2 | 3, ADVERTISEMENT) | (3, sealed::GREETING) => Ok(*id),
         (2 | 3, _) => Err(Refusal::Type),
         _ => Err(Refusal::Version),
     }
 }
 
-/// An advert, if the bytes are one in every respect.
+/// Its id is good.
+pub(super) fn is_greeting(payload: &[u8]) -> bool {
+    payload.first().is_some_and(|kind| kind & 0x0f == sealed::GREETING)
+}
+
+/// An advert without a seal, if the bytes are one in every respect.
 pub fn parse(payload: &[u8], envelope: &Envelope, format: &Format) -> Result<Advert, Refusal> {
-    let id = id(payload)?;
-    let Some((&[kind, _, priority, count, high, low, _, _], rest)) = payload.split_first_chunk::<HEADER>() else {
-        return Err(Refusal::Truncated);
-    };
-    if kind >> 4 != format.version.number() {
-        return Err(Refusal::Version);
+    id(payload)?;
+    if is_greeting(payload) {
+        return Err(Refusal::KeyMissing);
     }
-    if count == 0 {
-        return Err(Refusal::NoAddress);
+    let parts = Parts::of(payload, envelope, format)?;
+    if !sum_is_right(payload, envelope, format.version) {
+        return Err(Refusal::Checksum);
     }
-    let (listed, trailer) = divide(rest, count, envelope, format.version)?;
-    let (pseudo, summed) = (
-        pseudo_header(envelope.source, envelope.destination, payload.len()),
-        payload,
-    );
-    let (plain, with_pseudo_header) = (sum(&[summed]) == 0xffff, sum(&[&pseudo, summed]) == 0xffff);
-    let is_right = match (format.version, envelope.source) {
+    parts.advert(envelope, format)
+}
+
+/// An advert by its lengths, before anything in it is believed.
+pub(super) struct Parts<'p> {
+    header: [u8; HEADER],
+    listed: &'p [u8],
+    trailer: &'p [u8],
+}
+
+impl<'p> Parts<'p> {
+    pub fn of(message: &'p [u8], envelope: &Envelope, format: &Format) -> Result<Self, Refusal> {
+        let Some((&header, rest)) = message.split_first_chunk::<HEADER>() else {
+            return Err(Refusal::Truncated);
+        };
+        let [kind, _, _, count, ..] = header;
+        if kind >> 4 != format.version.number() {
+            return Err(Refusal::Version);
+        }
+        if count == 0 {
+            return Err(Refusal::NoAddress);
+        }
+        let (listed, trailer) = divide(rest, count, envelope, format.version)?;
+        Ok(Self {
+            header,
+            listed,
+            trailer,
+        })
+    }
+
+    pub fn advert(self, envelope: &Envelope, format: &Format) -> Result<Advert, Refusal> {
+        let [_, id, priority, _, high, low, ..] = self.header;
+        let ticks = match format.version {
+            Version::V2 => {
+                check_password(high, self.trailer, format)?;
+                low.into()
+            }
+            Version::V3 => u16::from_be_bytes([high, low]) & INTERVAL_BITS,
+        };
+        if ticks == 0 {
+            return Err(Refusal::IntervalZero);
+        }
+        Ok(Advert {
+            id,
+            priority,
+            interval: format.version.tick() * u32::from(ticks),
+            addresses: addresses(self.listed, envelope),
+        })
+    }
+}
+
+pub(super) fn sum_is_right(payload: &[u8], envelope: &Envelope, version: Version) -> bool {
+    let pseudo = pseudo_header(envelope.source, envelope.destination, payload.len());
+    let (plain, with_pseudo_header) = (sum(&[payload]) == 0xffff, sum(&[&pseudo, payload]) == 0xffff);
+    match (version, envelope.source) {
         (Version::V2, _) => plain,
         (Version::V3, IpAddr::V4(_)) => plain || with_pseudo_header,
         (Version::V3, IpAddr::V6(_)) => with_pseudo_header,
-    };
-    if !is_right {
-        return Err(Refusal::Checksum);
     }
-    let ticks = match format.version {
-        Version::V2 => {
-            check_password(high, trailer, format)?;
-            low.into()
-        }
-        Version::V3 => u16::from_be_bytes([high, low]) & INTERVAL_BITS,
-    };
-    if ticks == 0 {
-        return Err(Refusal::IntervalZero);
-    }
-    Ok(Advert {
-        id,
-        priority,
-        interval: format.version.tick() * u32::from(ticks),
-        addresses: addresses(listed, envelope),
-    })
 }
 
 /// The addresses, and what is behind them.
@@ -237,6 +276,7 @@ fn divide<'p>(
         .ok_or(Refusal::CountTooHigh)?;
     match behind.len() {
         length if length < trailer => Err(Refusal::CountTooHigh),
+        _ if version == Version::V3 && sealed::is_seal(behind) => Err(Refusal::KeyMissing),
         length if length > trailer => Err(Refusal::TrailingBytes),
         _ => Ok((listed, behind)),
     }

@@ -39,6 +39,15 @@ refusals! {
     TrailingBytes = "trailing bytes",
     Checksum = "wrong checksum",
     Auth = "wrong authentication",
+    /// We have a key.
+    Unsealed = "not authenticated",
+    AnotherKey = "authenticated with another key",
+    /// Somebody has a key, and we have none.
+    KeyMissing = "authenticated, and there is no key here",
+    /// A message that came before, or older than one that did.
+    Replayed = "replayed",
+    /// The sender has not yet shown that this is not old: it has just begun, or is a recording.
+    Unproven = "not proven to be new",
     IntervalZero = "interval zero",
     /// Version 2 alone: there, both must have the same.
     IntervalDiffers = "another interval",
@@ -57,6 +66,10 @@ impl fmt::Display for Refusal {
 pub struct Refused(BTreeMap<Refusal, u64>);
 
 impl Refused {
+    pub const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
     pub fn count(&mut self, refusal: Refusal) {
         *self.0.entry(refusal).or_default() += 1;
     }

@@ -1,6 +1,6 @@
 //! What an operator wants of one instance, and whom it may hear.
 //!
-//! Made by `config::vrrp`; the password is read from its file and put in by whoever starts the instance.
+//! Made by `config::vrrp`; password and keys are read from their files and put in by whoever starts the instance.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::packet::{Advert, Envelope, Format, TTL, Version, group};
 use super::refusal::Refusal;
+use super::sealed::Secrets;
 use crate::core::dns::Family;
 use crate::core::network::Own;
 
@@ -22,6 +23,8 @@ pub struct Settings {
     pub interface: Arc<str>,
     pub id: u8,
     pub format: Format,
+    /// Of version 3 alone. None: adverts are not sealed, and sealed ones not heard.
+    pub secrets: Option<Secrets>,
     pub priority: u8,
     pub interval: Duration,
     /// Whether it takes over from a master of lower priority.

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::document::{VrrpDocument, render};
 use super::packet::{Checksum, Format, Version};
+use super::sealed::Secrets;
 use super::settings::Address;
 use super::*;
 
@@ -27,6 +29,7 @@ pub fn settings(name: &str, id: u8, group: Option<&str>) -> Settings {
             checksum: Checksum::PseudoHeader,
             password: None,
         },
+        secrets: None,
         priority: 100,
         interval: Duration::from_millis(30),
         preempt: true,
@@ -68,7 +71,7 @@ fn pass(vrrp: &mut Vrrp, clock: &Clock, until: u64) -> usize {
 #[test]
 fn who_waits_for_another_of_its_group_is_not_due_all_the_time() {
     let clock = Clock(Instant::now());
-    let mut vrrp = Vrrp::default();
+    let mut vrrp = Vrrp::new([1; 32]);
     let mut slow = settings("slow", 2, Some("g"));
     slow.startup_delay = Duration::from_secs(10);
     vrrp.reconfigure(vec![settings("quick", 1, Some("g")), slow], clock.at(0));
@@ -84,7 +87,7 @@ fn who_waits_for_another_of_its_group_is_not_due_all_the_time() {
 #[test]
 fn the_last_hundred_transitions_are_remembered() {
     let clock = Clock(Instant::now());
-    let mut vrrp = Vrrp::default();
+    let mut vrrp = Vrrp::new([1; 32]);
     vrrp.reconfigure(vec![settings("main", 1, None)], clock.at(0));
     for round in 0..100 {
         let link = if round % 2 == 0 { UP } else { Link::Down };
@@ -102,7 +105,7 @@ fn the_last_hundred_transitions_are_remembered() {
 #[test]
 fn an_operator_is_told_why_not() {
     let clock = Clock(Instant::now());
-    let mut vrrp = Vrrp::default();
+    let mut vrrp = Vrrp::new([1; 32]);
     vrrp.reconfigure(vec![settings("main", 1, None)], clock.at(0));
     vrrp.turn(clock.at(0));
     let denied = |result: Result<(), Denied>| result.unwrap_err().to_string();
@@ -111,5 +114,25 @@ fn an_operator_is_told_why_not() {
     assert_eq!(
         denied(vrrp.failback("main", clock.at(0))),
         "main stays as it is: eth0 is missing"
+    );
+}
+
+#[test]
+fn an_operator_sees_whether_adverts_are_authenticated() {
+    let clock = Clock(Instant::now());
+    let mut vrrp = Vrrp::new([1; 32]);
+    let sealed = Settings {
+        secrets: Some(Secrets::read(b"0123456789abcdef").unwrap()),
+        ..settings("sealed", 2, None)
+    };
+    vrrp.reconfigure(vec![settings("open", 1, None), sealed], clock.at(0));
+    let text = render(&VrrpDocument::of(&vrrp, clock.at(0).monotonic));
+    let keys: Vec<_> = text.lines().filter(|line| line.starts_with("  key ")).collect();
+    assert_eq!(
+        keys,
+        [
+            "  key       none: whoever is on the link can say adverts",
+            "  key       nobody else has shown to have it; nobody without is heard"
+        ]
     );
 }

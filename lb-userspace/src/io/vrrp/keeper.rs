@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use lb_common::lease::{FOR_GOOD, LeaseId, MAX_LEASES};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::announcer::Announcer;
@@ -22,6 +23,7 @@ use super::socket::Socket;
 use super::{News, Order, Pulse, precedence};
 use crate::core::vrrp::document::VrrpDocument;
 use crate::core::vrrp::holdings::Holdings;
+use crate::core::vrrp::random::Seed;
 use crate::core::vrrp::settings::Settings;
 use crate::core::vrrp::track::Tracked;
 use crate::core::vrrp::{Heard, Vrrp};
@@ -73,7 +75,7 @@ impl Keeper {
         pulse: Arc<Pulse>,
     ) -> Result<Self> {
         Ok(Self {
-            vrrp: Vrrp::default(),
+            vrrp: Vrrp::new(seed()?),
             holdings: Holdings::default(),
             seats: BTreeMap::new(),
             sockets: BTreeMap::new(),
@@ -280,6 +282,13 @@ fn places(settings: &[Settings]) -> BTreeSet<Place> {
         .iter()
         .map(|one| (one.interface.clone(), one.family()))
         .collect()
+}
+
+fn seed() -> Result<Seed> {
+    let mut seed = Seed::default();
+    let length = getrandom(&mut seed, GetRandomFlags::empty()).context("ask the kernel for random numbers")?;
+    ensure!(length == seed.len(), "the kernel gave {length} random bytes");
+    Ok(seed)
 }
 
 fn now() -> Moment {

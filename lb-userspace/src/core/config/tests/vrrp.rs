@@ -39,6 +39,7 @@ fn what_is_not_said_has_a_usual_value() {
     let Vrrp {
         settings,
         password_file,
+        key_file,
         track,
         notify,
     } = settings("addresses = [\"198.18.0.1\", \"198.18.0.2/24\"]");
@@ -66,7 +67,7 @@ fn what_is_not_said_has_a_usual_value() {
         (settings.peers.len(), settings.group, settings.announce_every),
         (0, None, None)
     );
-    assert_eq!((password_file, track.len(), notify.len()), (None, 0, 0));
+    assert_eq!((password_file, key_file, track.len(), notify.len()), (None, None, 0, 0));
 }
 
 #[test]
@@ -98,6 +99,7 @@ group = "g"
     let Vrrp {
         settings,
         password_file,
+        key_file,
         track,
         notify,
     } = settings(text);
@@ -114,6 +116,7 @@ group = "g"
     );
     assert_eq!(settings.group.as_deref(), Some("g"));
     assert_eq!(password_file, Some("/etc/naru/vrrp.password".into()));
+    assert_eq!(key_file, None);
     assert_eq!(notify, ["/bin/notify", "y"]);
     let program = Program {
         command: vec!["/bin/true".to_owned(), "x".to_owned()],
@@ -128,6 +131,32 @@ group = "g"
         (Watched::Program(program), 10),
     ];
     assert_eq!(track, tracked.map(|(what, weight)| Track { what, weight }));
+}
+
+#[test]
+fn a_key_is_for_version_3_and_takes_room() {
+    let key = "key_file = \"/etc/naru/vrrp.key\"";
+    let vrrp = settings(&format!("addresses = [\"198.18.0.1/24\"]\n{key}\n"));
+    assert_eq!(vrrp.key_file, Some("/etc/naru/vrrp.key".into()));
+    assert_eq!(
+        on(&format!("version = 2\n{key}")),
+        ["9:12 vrrp \"a\": version 2 has no key; use password_file, or version = 3"]
+    );
+    assert_eq!(
+        on("key_file = \"vrrp.key\""),
+        ["8:12 vrrp \"a\": key_file: \"vrrp.key\" is not an absolute path; begin it with /"]
+    );
+    let full = |count: u16| {
+        let addresses: Vec<String> = (1..=count).map(|host| format!("\"fe80::{host:x}\"")).collect();
+        format!("addresses = [{}]\n", addresses.join(", "))
+    };
+    assert_eq!(with(&full(90)).len(), 0);
+    assert_eq!(with(&(full(88) + key)).len(), 0);
+    let [found] = &with(&(full(89) + key))[..] else {
+        panic!("one error")
+    };
+    let message = "vrrp \"a\": more than 88 addresses do not fit into an advert; use one more [vrrp], and one group";
+    assert!(found.ends_with(message), "{found}");
 }
 
 #[test]
@@ -153,7 +182,7 @@ fn what_an_advert_cannot_say() {
         ),
         (
             "password_file = \"/a\"",
-            "8:17 vrrp \"a\": version 3 has no password; list peers, or use version = 2",
+            "8:17 vrrp \"a\": version 3 has no password; use key_file, or version = 2",
         ),
         (
             "checksum = \"message\"\nversion = 2",

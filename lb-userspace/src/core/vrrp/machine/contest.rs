@@ -15,22 +15,36 @@ impl Machine {
     pub fn hear(&mut self, payload: &[u8], envelope: &Envelope, now: Moment, out: &mut Vec<Command>) {
         // Who was away for too long has nothing to answer for.
         self.check_late(now, out);
-        match self.admit(payload, envelope) {
-            Ok(advert) => self.heard(&advert, envelope.source, now, out),
-            Err(refusal) => self.counters.refused.count(refusal),
+        match self.admit(payload, envelope, now.monotonic, out) {
+            Ok(Some(advert)) => self.heard(&advert, envelope.source, now, out),
+            Ok(None) => {}
+            Err(refusal) => self.refuse(refusal, envelope.source, out),
         }
     }
 
-    fn admit(&self, payload: &[u8], envelope: &Envelope) -> Result<Advert, Refusal> {
+    /// None: it was a greeting.
+    fn admit(
+        &mut self,
+        payload: &[u8],
+        envelope: &Envelope,
+        now: Instant,
+        out: &mut Vec<Command>,
+    ) -> Result<Option<Advert>, Refusal> {
         self.settings.admits(envelope, self.own_address())?;
-        let advert = parse(payload, envelope, &self.settings.format)?;
+        let advert = match self.settings.secrets.clone() {
+            None => parse(payload, envelope, &self.settings.format)?,
+            Some(secrets) => match self.unseal(payload, envelope, &secrets, now, out)? {
+                Some(advert) => advert,
+                None => return Ok(None),
+            },
+        };
         self.settings.agrees(&advert)?;
         let from_master = self.peer.is_some_and(|peer| peer.address == envelope.source);
         // Anybody could end a master's time with it otherwise.
         if advert.priority == RESIGNS && matches!(self.state, State::Backup(_)) && !from_master {
             return Err(Refusal::NotTheMaster);
         }
-        Ok(advert)
+        Ok(Some(advert))
     }
 
     fn heard(&mut self, advert: &Advert, from: IpAddr, now: Moment, out: &mut Vec<Command>) {

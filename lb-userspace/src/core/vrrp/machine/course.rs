@@ -1,6 +1,6 @@
 //! How an instance goes on as time passes: what is due, whether it is late, and its way from backup to master.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::super::command::{Command, What};
 use super::super::settings::Settings;
@@ -19,6 +19,7 @@ impl Machine {
         if self.adverts().is_some_and(|adverts| adverts.next <= at) {
             self.advertise(at, out);
         }
+        self.greet_if_due(at, out);
         if let State::Master(reign) = &mut self.state
             && reign.announce.is_some_and(|announce| announce <= at)
         {
@@ -28,13 +29,15 @@ impl Machine {
         }
     }
 
-    pub fn deadline(&self) -> Option<Instant> {
-        match &self.state {
+    /// Each of them may have passed, and wait for others.
+    pub fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        let of_role = match &self.state {
             State::Fault(_) => self.disabled.as_ref().map(|disabled| disabled.from + disabled.time),
             State::Backup(listening) => Some(self.wake(listening)),
             State::Claim(claim) => Some(claim.until.min(claim.adverts.next)),
             State::Master(reign) => reign.announce.into_iter().chain([reign.adverts.next]).min(),
-        }
+        };
+        of_role.into_iter().chain(self.greets())
     }
 
     /// Nobody is master, as far as it hears, or nobody that it has to respect.
@@ -137,12 +140,15 @@ impl Machine {
     fn wake(&self, listening: &Listening) -> Instant {
         let version = self.settings.format.version;
         let priority = if self.aside { 1 } else { self.priority() };
-        let wait = match listening.wait {
-            Wait::Silence => timing::down(version, priority, listening.interval),
-            Wait::HandedOver | Wait::Election => timing::skew(version, priority, listening.interval),
-            Wait::Owner | Wait::Asked => Duration::ZERO,
+        let down = timing::down(version, priority, listening.interval);
+        let due = match listening.wait {
+            Wait::Silence => listening.since + down,
+            Wait::HandedOver | Wait::Election => listening.since + timing::skew(version, priority, listening.interval),
+            Wait::Owner => listening.since,
+            // Who has just begun may not have heard the master yet.
+            Wait::Asked => listening.since.max(self.since.monotonic + down),
         };
-        (listening.since + wait).max(self.not_before)
+        due.max(self.not_before)
     }
 
     /// Who has not been looked at for so long that others may have taken its place listens first.

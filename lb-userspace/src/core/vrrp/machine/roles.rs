@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::super::Role;
-use super::super::command::{Command, Datagram, Transition, What};
+use super::super::command::{Command, Transition, What};
 use super::super::packet::{RESIGNS, write};
+use super::super::sessions::GREETS_EVERY;
 use super::super::settings::OWNER;
 use super::{Farewell, Link, Listening, Machine, State, Wait};
 use crate::core::dns::Family;
@@ -118,17 +119,14 @@ impl Machine {
         adverts.sent(now);
         let lease = owns.then_some(adverts.lease);
         adverts.settle(interval);
+        self.greets = now + GREETS_EVERY;
         self.send(self.priority(), &self.settings.destinations(), lease, out);
     }
 
     pub(super) fn send(&mut self, priority: u8, to: &[IpAddr], lease: Option<Instant>, out: &mut Vec<Command>) {
         let Some(source) = self.own_address() else { return };
-        let advert = self.settings.advert(priority);
-        let datagram = |&destination: &IpAddr| Datagram {
-            payload: write(&advert, &self.settings.format, source, destination),
-            destination,
-        };
-        let datagrams = to.iter().map(datagram).collect();
+        let (advert, format) = (self.settings.advert(priority), self.settings.format.clone());
+        let datagrams = self.datagrams(source, to, |destination| write(&advert, &format, source, destination));
         self.counters.sent += 1;
         out.push(self.command(What::Send {
             source,

@@ -36,6 +36,7 @@ impl Keeper {
                     self.set_lease(&instance, nanoseconds(until));
                 }
             }
+            What::Greet { source, datagrams } => drop(self.say(&interface, source, &datagrams)),
             What::Lease(Some(until)) => self.set_lease(&instance, nanoseconds(until)),
             What::Lease(None) if self.stuck.contains_key(&instance) => self.set_lease(&instance, ENDED),
             What::Lease(None) => self.set_lease(&instance, ELSEWHERE),
@@ -62,6 +63,7 @@ impl Keeper {
             What::Announce(_) if self.without.contains(&instance) => {}
             What::Announce(addresses) => self.announce(&interface, &addresses),
             What::Moved(transition) => drop(self.news.send(News::Moved(transition))),
+            What::Complain(words) => self.trouble(&instance, words),
         }
     }
 
