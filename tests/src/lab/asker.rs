@@ -1,6 +1,7 @@
 //! One prober of the daemon's, asked by hand from inside a namespace.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -40,7 +41,7 @@ impl<'lab> Asker<'lab> {
         Ok(Self {
             namespace,
             check,
-            prober: Prober::new(&target),
+            prober: Prober::new(Arc::new(target)),
             runtime: Builder::new_current_thread().enable_all().build()?,
         })
     }

@@ -13,6 +13,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_common::abi::{BackendId, ServiceId};
@@ -51,7 +52,8 @@ pub struct Launch {
 
 #[derive(Debug, Default)]
 pub struct Health {
-    watched: BTreeMap<BackendId, Watched>,
+    /// Boxed, since they are looked up many times a second: a map of ids and pointers stays in the cache.
+    watched: BTreeMap<BackendId, Box<Watched>>,
     /// When each has something to do; an earlier word of the same backend is void.
     agenda: BTreeSet<(Instant, BackendId)>,
     suspicion: Suspicion,
@@ -61,7 +63,7 @@ pub struct Health {
 
 #[derive(Debug)]
 struct Watched {
-    target: Target,
+    target: Arc<Target>,
     judge: Judge,
     on_agenda: Option<Instant>,
 }
@@ -78,17 +80,17 @@ impl Health {
         let mut before = std::mem::take(&mut self.watched);
         let mut first = now;
         for (id, target) in targets {
-            if let Some(same) = before.remove(&id).filter(|watched| watched.target == target) {
+            if let Some(same) = before.remove(&id).filter(|watched| *watched.target == target) {
                 self.watched.insert(id, same);
                 continue;
             }
             let watched = Watched {
                 judge: Judge::new(&target.check, mix(target.fingerprint), serving(id), first),
-                target,
+                target: Arc::new(target),
                 on_agenda: None,
             };
             first += APART;
-            self.watched.insert(id, watched);
+            self.watched.insert(id, Box::new(watched));
         }
         self.agenda.clear();
         for (&id, watched) in &mut self.watched {
@@ -153,7 +155,7 @@ impl Health {
         changed || relieved
     }
 
-    pub fn target(&self, id: BackendId) -> Option<&Target> {
+    pub fn target(&self, id: BackendId) -> Option<&Arc<Target>> {
         Some(&self.watched.get(&id)?.target)
     }
 
@@ -164,8 +166,8 @@ impl Health {
 
     /// Whether a first judgement is still out.
     pub fn is_undecided(&self) -> bool {
-        let undecided = |watched: &Watched| matches!(watched.judge.standing(), Standing::Checking);
-        self.watched.values().any(undecided)
+        let mut standings = self.watched.values().map(|watched| watched.judge.standing());
+        standings.any(|standing| standing == Standing::Checking)
     }
 
     /// Since when the node has doubted itself more than its backends; until that ends, none goes down for silence.

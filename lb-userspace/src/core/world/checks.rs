@@ -1,6 +1,7 @@
 //! The world's part in health: whom to watch, and what is written down when a backend changes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use lb_common::abi::BackendId;
@@ -19,7 +20,7 @@ impl World {
     }
 
     /// What is to be asked, by whom it is asked for. None: nobody any more.
-    pub fn target(&self, backend: BackendId) -> Option<&Target> {
+    pub fn target(&self, backend: BackendId) -> Option<&Arc<Target>> {
         self.health.target(backend)
     }
 

@@ -3,6 +3,7 @@
 //! Begins what it is told to, ends what nobody wants to know any more; decides neither.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use lb_common::abi::BackendId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -22,7 +23,7 @@ pub struct Crew {
 
 /// Where one backend is asked from.
 struct Post {
-    target: Target,
+    target: Arc<Target>,
     /// Waits for the next question.
     idle: Option<Prober>,
 }
@@ -52,13 +53,13 @@ impl Crew {
         Self::default()
     }
 
-    pub fn begin(&mut self, launch: Launch, target: &Target) {
+    pub fn begin(&mut self, launch: Launch, target: &Arc<Target>) {
         let check = &target.check;
         let post = self.posts.entry(launch.backend).or_insert_with(|| Post::new(target));
         if post.target != *target {
             *post = Post::new(target);
         }
-        let mut prober = post.idle.take().unwrap_or_else(|| Prober::new(target));
+        let mut prober = post.idle.take().unwrap_or_else(|| Prober::new(Arc::clone(target)));
         let (connect, whole) = (check.connect_timeout, check.timeout);
         let handle = self.tasks.spawn(async move {
             // What it waits for its turn here is not the backend's fault.
@@ -118,9 +119,9 @@ impl Crew {
 }
 
 impl Post {
-    fn new(target: &Target) -> Self {
+    fn new(target: &Arc<Target>) -> Self {
         Self {
-            target: target.clone(),
+            target: Arc::clone(target),
             idle: None,
         }
     }
@@ -145,7 +146,7 @@ mod tests {
     use crate::core::config::{Check, Protocol};
     use crate::io::probes;
 
-    fn target(address: SocketAddr) -> Target {
+    fn target(address: SocketAddr) -> Arc<Target> {
         probes::target(address, Check::implied(Protocol::Tcp).unwrap())
     }
 

@@ -36,6 +36,7 @@ mod tls;
 mod wire;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -61,21 +62,22 @@ pub enum Found {
 
 /// Asks one backend, again and again; holds what is worth keeping between questions.
 pub struct Prober {
-    target: Target,
+    target: Arc<Target>,
     kind: Kind,
 }
 
+/// Handed to a task and back with each question, so no larger than what is asked most often.
 enum Kind {
     Tcp(Tcp),
     Http(Box<Http>),
     Postgres(Box<Database<Postgres>>),
     Mysql(Box<Database<Mysql>>),
-    Exec(Exec),
+    Exec(Box<Exec>),
 }
 
 impl Prober {
-    pub fn new(target: &Target) -> Self {
-        let Target { name, check, .. } = target;
+    pub fn new(target: Arc<Target>) -> Self {
+        let Target { name, check, .. } = &*target;
         let address = SocketAddr::new(
             check.address.unwrap_or(target.address.ip()),
             check.port.unwrap_or(target.address.port()),
@@ -85,25 +87,23 @@ impl Prober {
             Ask::Http(settings) => Kind::Http(Box::new(Http::new(address, settings))),
             Ask::Postgres(settings) => Kind::Postgres(Box::new(Database::new(address, settings))),
             Ask::Mysql(settings) => Kind::Mysql(Box::new(Database::new(address, settings))),
-            Ask::Exec(command) => Kind::Exec(Exec::new(command, name, address)),
+            Ask::Exec(command) => Kind::Exec(Box::new(Exec::new(command, name, address))),
         };
-        Self {
-            target: target.clone(),
-            kind,
-        }
+        Self { target, kind }
     }
 
-    pub fn is_for(&self, target: &Target) -> bool {
+    pub fn is_for(&self, target: &Arc<Target>) -> bool {
         self.target == *target
     }
 
     pub async fn probe(&mut self, deadlines: Deadlines) -> Observation {
         observe(deadlines, async |course| match &mut self.kind {
             Kind::Tcp(tcp) => tcp.ask(course).await,
-            Kind::Http(http) => http.ask(course).await,
-            Kind::Postgres(postgres) => postgres.ask(course).await,
-            Kind::Mysql(mysql) => mysql.ask(course).await,
-            Kind::Exec(exec) => exec.ask(course).await,
+            // Boxed: a task has room for the longest of all of these, and most need little.
+            Kind::Http(http) => Box::pin(http.ask(course)).await,
+            Kind::Postgres(postgres) => Box::pin(postgres.ask(course)).await,
+            Kind::Mysql(mysql) => Box::pin(mysql.ask(course)).await,
+            Kind::Exec(exec) => Box::pin(exec.ask(course)).await,
         })
         .await
     }
@@ -128,16 +128,16 @@ async fn observe(deadlines: Deadlines, ask: impl AsyncFnOnce(&mut Course) -> Res
 
 /// Whom tests ask.
 #[cfg(test)]
-fn target(address: SocketAddr, check: crate::core::config::Check) -> Target {
+fn target(address: SocketAddr, check: crate::core::config::Check) -> Arc<Target> {
     let name = crate::core::members::Name {
         service: "web".to_owned(),
         backend: "a".to_owned(),
     };
-    Target {
+    Arc::new(Target {
         service: 1,
         name,
         address,
         fingerprint: 1,
         check,
-    }
+    })
 }

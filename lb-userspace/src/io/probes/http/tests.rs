@@ -27,7 +27,7 @@ fn check(keys: &str) -> Check {
 
 async fn probe(address: SocketAddr, keys: &str) -> Observation {
     let deadlines = Deadlines::from_now(DEADLINE, DEADLINE);
-    Prober::new(&target(address, check(keys))).probe(deadlines).await
+    Prober::new(target(address, check(keys))).probe(deadlines).await
 }
 
 async fn listen() -> (TcpListener, SocketAddr) {
@@ -148,7 +148,7 @@ async fn another_port_can_be_asked() {
     let mut check = check(&format!("port = {}", address.port()));
     check.address = Some(address.ip());
     let deadlines = Deadlines::from_now(DEADLINE, DEADLINE);
-    let observation = Prober::new(&target(nobody, check)).probe(deadlines).await;
+    let observation = Prober::new(target(nobody, check)).probe(deadlines).await;
     assert_eq!(observation.to_string(), "up");
 }
 
