@@ -74,17 +74,25 @@ impl Course {
         end
     }
 
-    /// Enters `Phase::Connect`; a failure of our own takes that back.
+    /// For a talk: what is sent is sent at once.
     pub async fn connect(&mut self, address: SocketAddr) -> Result<TcpStream, Failure> {
+        self.connect_as(address, |socket| socket.set_nodelay(true)).await
+    }
+
+    /// Enters `Phase::Connect`; a failure of our own takes that back.
+    pub async fn connect_as(
+        &mut self,
+        address: SocketAddr,
+        prepare: impl FnOnce(&TcpSocket) -> io::Result<()>,
+    ) -> Result<TcpStream, Failure> {
         self.enter(Phase::Connect);
         let connect = async {
             let socket = match address {
-                SocketAddr::V4(_) => TcpSocket::new_v4(),
-                SocketAddr::V6(_) => TcpSocket::new_v6(),
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
             };
-            let stream = socket?.connect(address).await?;
-            stream.set_nodelay(true)?;
-            Ok::<_, io::Error>(stream)
+            prepare(&socket)?;
+            socket.connect(address).await
         };
         match timeout_at(self.deadlines.connect, connect).await {
             Ok(Ok(stream)) => Ok(stream),
