@@ -137,9 +137,10 @@ impl Daemon {
                     self.count();
                     self.begin_sweep(self.sweep.is_none());
                 }
+                // Before the deadline: a check that is answered is not late.
+                seen = self.crew.seen() => self.happened(Event::Observed(seen)),
                 () = at(deadline) => self.happened(Event::Tick),
                 (program, well) = self.programs.ended() => self.happened(Event::Ended(program, well)),
-                seen = self.crew.seen() => self.happened(Event::Observed(seen)),
                 (question, answer) = self.resolver.answered() => self.resolved(question, answer),
                 signs = self.signs.seen() => self.doubt(&signs),
                 // In slices, so that whatever else happens need not wait for a whole table.

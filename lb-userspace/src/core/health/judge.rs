@@ -381,14 +381,15 @@ impl Judge {
         self.overdue_at().map(|overdue| overdue.max(next))
     }
 
-    /// The first round ends at a place of this backend's own; later ones are a tenth longer or shorter.
+    /// The first round ends at a place of this backend's own; later ones are up to a tenth shorter or a twentieth longer,
+    /// so that a check which begins late still comes within a tenth more.
     fn interval(&mut self) -> Duration {
         let chance = mix(self.seed.wrapping_add(self.rounds)) as u32;
         let chance = f64::from(chance) / f64::from(u32::MAX);
         self.rounds += 1;
         match self.rounds {
             1 => self.every.mul_f64(0.1 + 0.9 * chance),
-            _ => self.every.mul_f64(0.9 + 0.2 * chance),
+            _ => self.every.mul_f64(0.9 + 0.15 * chance),
         }
     }
 }

@@ -26,8 +26,9 @@ use super::fingerprint::mix;
 use super::members::Name;
 use super::world::Moment;
 
-/// Backends that come together are first asked this far apart, so that many of them make no burst.
-const APART: Duration = Duration::from_micros(20);
+/// Backends that come together are first asked this far apart: about what a check costs, for what is asked faster than
+/// that waits here, seems late, and is asked again.
+const APART: Duration = Duration::from_micros(50);
 /// How often witnesses are called, and how many.
 const WITNESSES_EVERY: Duration = Duration::from_millis(100);
 const WITNESSES: usize = 8;
