@@ -255,10 +255,9 @@ impl Judge {
         if self.newest_failure.is_some_and(|failure| at.number < failure) {
             return Change::Nothing;
         }
-        self.usual = if self.usual.is_zero() {
-            seen.latency
-        } else {
-            (self.usual * 7 + seen.latency) / 8
+        self.usual = match self.usual.is_zero() {
+            true => seen.latency,
+            false => (self.usual * 7 + seen.latency) / 8,
         };
         if self.newest_success.is_some_and(|success| at.number < success) {
             return Change::Nothing;
@@ -275,10 +274,9 @@ impl Judge {
         if self.standing == Standing::Down && self.hold_down.holds(now) {
             return self.explain(format!("answers again, {}", self.hold_down));
         }
-        let standing = if standby.is_empty() {
-            Standing::Up
-        } else {
-            Standing::Standby
+        let standing = match standby.is_empty() {
+            true => Standing::Up,
+            false => Standing::Standby,
         };
         // While it stands, the first reason is as good as those that follow, which may differ in every number.
         if self.standing == standing {
@@ -371,7 +369,10 @@ impl Judge {
 
     /// When the next check of a burst is to begin: there is a failure or a late answer to make sure of.
     fn burst_at(&self) -> Option<Instant> {
-        if self.standing == Standing::Down || self.failures + self.in_flight.len() as u32 >= self.fall {
+        // One that still waits when a later one has failed decides nothing in time.
+        let is_awaited = |attempt: &&Attempt| self.newest_failure.is_none_or(|failure| failure < attempt.number);
+        let awaited = self.in_flight.iter().filter(is_awaited).count() as u32;
+        if self.standing == Standing::Down || self.failures + awaited >= self.fall {
             return None;
         }
         let next = self.last_began? + BURST;

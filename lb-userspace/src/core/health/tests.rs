@@ -479,6 +479,23 @@ fn refusals_are_believed_however_many() {
 }
 
 /// The one check that had a connection when the node was cut off tells nothing of the time since, however late it ends.
+/// A login was under way when the host was cut off: its server had said that it would answer.
+#[test]
+fn one_that_hangs_is_not_waited_for_when_others_meet_silence() {
+    let mut before = Stage::one(|_| Answers(1));
+    before.run(3_000);
+    let cut = before.begun.iter().find(|(at, _)| *at >= 2_000).unwrap().0;
+    let manner = move |at: u64| match at {
+        at if at < cut => Answers(1),
+        at if at == cut => Hangs(1_000),
+        _ => Silent,
+    };
+    let mut stage = Stage::one(manner);
+    stage.run(cut + 2_000);
+    let took = stage.when(1, Down, cut) - cut;
+    assert!(took <= 340, "{took}");
+}
+
 #[test]
 fn a_check_that_waited_in_vain_is_no_word_of_a_backend() {
     let healthy = || -> Behaviour { Box::new(|_| Answers(1)) };
