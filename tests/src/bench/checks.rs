@@ -6,13 +6,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::net::sockopt::{self, Timeout};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::Options;
 use super::chain::{Chain, LISTEN, server_address};
@@ -55,29 +58,82 @@ pub fn run(lab: &Lab, options: &Options) -> Result<()> {
         );
 
         let process = naru.process_id().context("find naru")?;
-        drop(doorman.seen());
-        let (before, watched) = (cpu_time(process)?, Instant::now());
-        // Nothing is waited for: time itself is what is measured.
-        thread::sleep(Duration::from_secs(seconds));
-        let (after, elapsed) = (cpu_time(process)?, watched.elapsed());
-        let seen = doorman.seen();
-        let a_second = seen.values().map(Vec::len).sum::<usize>() as f64 / elapsed.as_secs_f64();
-        let share = |part: usize| 100.0 * (after[part] - before[part]).as_secs_f64() / elapsed.as_secs_f64();
-        println!(
-            "  {a_second:.0} checks a second, {:.0} % of a core; waited for one {:.0} % of the time",
-            share(0),
-            share(1)
-        );
-        ensure!(seen.len() == backends, "only {} backends were asked", seen.len());
-        let mut gaps = Times::default();
-        for times in seen.values() {
-            times.windows(2).for_each(|two| gaps.add(two[1] - two[0]));
+        for place in Place::ALL {
+            place.take(server, process)?;
+            let seen = watch(&doorman, process, seconds, place)?;
+            ensure!(seen.len() == backends, "only {} backends were asked", seen.len());
+            let mut gaps = Times::default();
+            for times in seen.values() {
+                times.windows(2).for_each(|two| gaps.add(two[1] - two[0]));
+            }
+            lines.push((
+                format!("{backends} backends every {every:?}, server {}", place.name()),
+                vec![gaps],
+            ));
         }
-        lines.push((format!("{backends} backends every {every:?}"), vec![gaps]));
     }
     println!("From one check of a backend to the next, which is to be at most a tenth more than its time");
     print!("{}", times_table(&["between"], &lines));
     Ok(())
+}
+
+/// Where the kernel works for the server: on whichever core, at the daemon's expense where it sends; or on a core that the
+/// daemon does not have, as a server is on a machine of its own.
+#[derive(Clone, Copy)]
+enum Place {
+    Beside,
+    Apart,
+}
+
+impl Place {
+    const ALL: [Self; 2] = [Self::Beside, Self::Apart];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Beside => "beside",
+            Self::Apart => "apart",
+        }
+    }
+
+    fn take(self, server: &Namespace, naru: u32) -> Result<()> {
+        if matches!(self, Self::Beside) {
+            return Ok(());
+        }
+        let cores = sched_getaffinity(None).context("find the cores")?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|core| cores.is_set(*core));
+        let (Some(first), Some(second)) = (cores.next(), cores.next()) else {
+            bail!("this takes two cores");
+        };
+        let mut own = CpuSet::new();
+        own.set(first);
+        sched_setaffinity(Pid::from_raw(naru.cast_signed()), &own).context("pin naru")?;
+        let receive = format!("echo {:x} > /sys/class/net/eth0/queues/rx-0/rps_cpus", 1_u64 << second);
+        // It shows the network's own part of /sys, which the namespace alone does not.
+        let mut command = Command::new("ip");
+        let done = command
+            .args(["netns", "exec", &server.name(), "sh", "-c", &receive])
+            .status();
+        ensure!(done.context("run ip")?.success(), "{receive}");
+        Ok(())
+    }
+}
+
+fn watch(doorman: &Doorman, process: u32, seconds: u64, place: Place) -> Result<Seen> {
+    drop(doorman.seen());
+    let (before, watched) = (cpu_time(process)?, Instant::now());
+    // Nothing is waited for: time itself is what is measured.
+    thread::sleep(Duration::from_secs(seconds));
+    let (after, elapsed) = (cpu_time(process)?, watched.elapsed());
+    let seen = doorman.seen();
+    let a_second = seen.values().map(Vec::len).sum::<usize>() as f64 / elapsed.as_secs_f64();
+    let share = |part: usize| 100.0 * (after[part] - before[part]).as_secs_f64() / elapsed.as_secs_f64();
+    println!(
+        "  server {}: {a_second:.0} checks a second, {:.0} % of a core; waited for one {:.0} % of the time",
+        place.name(),
+        share(0),
+        share(1)
+    );
+    Ok(seen)
 }
 
 fn config(backends: usize, every: Duration) -> String {
