@@ -27,11 +27,8 @@ impl LeaseIds {
     pub fn new(last: BTreeMap<IpAddr, LeaseId>) -> Self {
         let highest = last.values().max().copied().unwrap_or_default();
         let (behind, before): (Vec<_>, Vec<_>) = (1..MAX_LEASES as LeaseId).partition(|lease| *lease > highest);
-        let (known, unknown) = before
-            .into_iter()
-            .partition(|lease| last.values().any(|had| had == lease));
-        let known: Vec<LeaseId> = known;
-        let unknown: Vec<LeaseId> = unknown;
+        let is_known = |lease: &LeaseId| last.values().any(|had| had == lease);
+        let (known, unknown): (Vec<_>, Vec<_>) = before.into_iter().partition(is_known);
         Self {
             last,
             idle: behind.into_iter().chain(unknown).chain(known).collect(),

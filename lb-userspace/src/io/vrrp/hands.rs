@@ -12,10 +12,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::warn;
 
-use super::post::{Inbox, Outbox, post};
+use super::post::{Inbox, Outbox, post, wait_for};
 use super::socket::Socket;
 use super::{precedence, thread};
 use crate::core::dns::Family;
@@ -275,13 +274,6 @@ impl Worker {
         } else {
             self.look_before
         };
-        let left = due.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: left.as_secs().cast_signed(),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        let sources = [self.errands.as_fd(), self.addresses.news()];
-        let mut sources = sources.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        let _interrupted = poll(&mut sources, Some(&timeout));
+        wait_for([self.errands.as_fd(), self.addresses.news()], due);
     }
 }

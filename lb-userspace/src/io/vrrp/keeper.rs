@@ -12,13 +12,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_common::lease::{FOR_GOOD, LeaseId, MAX_LEASES};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::announcer::Announcer;
 use super::hands::{Answer, Hands, Place, Seats};
-use super::post::Inbox;
+use super::post::{Inbox, wait_for};
 use super::socket::Socket;
 use super::{News, Order, Pulse, precedence};
 use crate::core::vrrp::document::VrrpDocument;
@@ -254,26 +253,14 @@ impl Keeper {
         if self.hands.has_early_answers() {
             return;
         }
-        let now = Instant::now();
-        let look = now + if self.hangs { ATTENTION } else { LOOKS_EVERY };
+        let look = Instant::now() + if self.hangs { ATTENTION } else { LOOKS_EVERY };
         let held = self.held.as_ref().map(|(_, until)| *until);
         let due = [self.vrrp.deadline(), self.announcer.deadline(), held];
-        let left = due
-            .into_iter()
-            .flatten()
-            .min()
-            .map_or(look, |due| due.min(look))
-            .saturating_duration_since(now);
-        let timeout = Timespec {
-            tv_sec: left.as_secs().cast_signed(),
-            tv_nsec: left.subsec_nanos().into(),
-        };
+        let due = due.into_iter().flatten().fold(look, Instant::min);
         // Orders that wait would be heard again and again.
         let orders = self.held.is_none().then(|| self.orders.as_fd());
         let sources = self.sockets.values().map(|socket| socket.as_fd());
-        let sources = sources.chain(orders).chain([self.hands.answers().as_fd()]);
-        let mut sources: Vec<_> = sources.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-        let _interrupted = poll(&mut sources, Some(&timeout));
+        wait_for(sources.chain(orders).chain([self.hands.answers().as_fd()]), due);
     }
 }
 

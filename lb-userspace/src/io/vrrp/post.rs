@@ -1,14 +1,14 @@
 //! A letter box between threads of which the receiving one waits by `poll` for this and other things: readable when
-//! something is in it.
+//! something is in it. And that waiting.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 pub struct Outbox<T> {
     sender: Sender<T>,
@@ -70,10 +70,20 @@ impl<T> AsFd for Inbox<T> {
     }
 }
 
+/// Until one of these is readable, or it is so late.
+pub fn wait_for<'fd>(sources: impl IntoIterator<Item = BorrowedFd<'fd>>, until: Instant) {
+    let left = until.saturating_duration_since(Instant::now());
+    let timeout = Timespec {
+        tv_sec: left.as_secs().cast_signed(),
+        tv_nsec: left.subsec_nanos().into(),
+    };
+    let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+    let mut sources: Vec<_> = sources.into_iter().map(readable).collect();
+    let _interrupted = poll(&mut sources, Some(&timeout));
+}
+
 #[cfg(test)]
 mod tests {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
     use super::*;
 
     fn rings(inbox: &Inbox<u8>) -> bool {
