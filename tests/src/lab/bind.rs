@@ -1,6 +1,6 @@
 //! A real name server, BIND: an authority whose zone is updated while it serves it, or a recursor that asks another.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -49,10 +49,9 @@ impl<'lab> Bind<'lab> {
         let config = folder.join("named.conf");
         fs::write(&config, text(&folder.display().to_string(), address, options, section))?;
         fs::write(folder.join("example.zone"), zone)?;
-        let log = File::create(lab.folder().join(format!("{name}.log")))?;
         let mut command = namespace.command("named");
         command.args(["-g", "-n", "1", "-c"]).arg(&config);
-        command.stdout(log.try_clone()?).stderr(log);
+        process::log_to(&mut command, &lab.folder().join(format!("{name}.log")))?;
         let bind = Self {
             namespace,
             address: SocketAddr::new(address, 53),

@@ -1,13 +1,13 @@
 //! keepalived on a node of the lab: a peer of Naru's, and what it is measured beside.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
-use super::{Lab, Namespace, Process, until_true};
+use super::{Lab, Namespace, Process, process, until_true};
 
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// Words of its log when it hears what it does not understand.
@@ -35,18 +35,16 @@ impl Keepalived {
         let file = |end: &str| lab.folder().join(format!("{}-keepalived.{end}", node.role()));
         let (path, log, vrrp_pid) = (file("conf"), file("log"), file("vrrp-pid"));
         fs::write(&path, config).context("write the keepalived configuration")?;
-        let output = OpenOptions::new().create(true).append(true).open(&log)?;
-        let process = Process::spawn(
-            node.command("keepalived")
-                .args(["--dont-fork", "--log-console", "--log-detail", "--vrrp", "--use-file"])
-                .arg(&path)
-                .arg("--pid")
-                .arg(file("pid"))
-                .arg("--vrrp_pid")
-                .arg(&vrrp_pid)
-                .stdout(output.try_clone()?)
-                .stderr(output),
-        )?;
+        let mut command = node.command("keepalived");
+        command
+            .args(["--dont-fork", "--log-console", "--log-detail", "--vrrp", "--use-file"])
+            .arg(&path)
+            .arg("--pid")
+            .arg(file("pid"))
+            .arg("--vrrp_pid")
+            .arg(&vrrp_pid);
+        process::log_to(&mut command, &log)?;
+        let process = Process::spawn(&mut command)?;
         Ok(Self {
             config: path,
             log,

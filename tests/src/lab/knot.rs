@@ -1,6 +1,6 @@
 //! A real name server, Knot DNS, with one zone that a case changes as an administrator would.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,9 +28,10 @@ impl<'lab> Knot<'lab> {
         let config = folder.join("knot.conf");
         fs::write(&config, text(&folder.display().to_string(), address))?;
         fs::write(folder.join("example.zone"), zone(1, records))?;
-        let log = File::create(lab.folder().join(format!("{}-knot.log", namespace.role())))?;
+        let log = lab.folder().join(format!("{}-knot.log", namespace.role()));
         let mut command = namespace.command("knotd");
-        command.arg("-c").arg(&config).stdout(log.try_clone()?).stderr(log);
+        command.arg("-c").arg(&config);
+        process::log_to(&mut command, &log)?;
         let knot = Self {
             namespace,
             folder,

@@ -1,6 +1,6 @@
 //! A real MariaDB, alone or as a replica of another.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
@@ -99,7 +99,6 @@ impl<'lab> MariaDb<'lab> {
     /// With the data there are.
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.server.is_none(), "MariaDB runs already");
-        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let names = self.folder.join("hosts");
         fs::write(&names, "198.18.1.11 one.example\n198.18.1.12 two.example\n")?;
         let mut command = self.namespace.command("unshare");
@@ -129,7 +128,8 @@ impl<'lab> MariaDb<'lab> {
             format!("--pid-file={}/pid", self.folder.display()),
         ]);
         command.args(&self.settings);
-        self.server = Some(Process::spawn(command.stdout(log.try_clone()?).stderr(log))?);
+        process::log_to(&mut command, &self.log)?;
+        self.server = Some(Process::spawn(&mut command)?);
         poll::until(READY_WITHIN, || self.sql("SELECT 1").map(|_| ()))
             .with_context(|| format!("wait for MariaDB on {}", self.address))
     }

@@ -1,6 +1,6 @@
 //! The real daemon on a node of the lab, and its command line, used as an operator would.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -92,7 +92,7 @@ impl<'lab> Naru<'lab> {
     pub fn daemon_command(&self) -> Result<Command> {
         let mut command = self.node.command(binary()?);
         command.args(["run", "--config"]).arg(&self.config);
-        self.log_of(&mut command)?;
+        process::log_to(&mut command, &self.log)?;
         Ok(command)
     }
 
@@ -104,14 +104,8 @@ impl<'lab> Naru<'lab> {
             .arg(binary()?)
             .args(["run", "--config"])
             .arg(&self.config);
-        self.log_of(&mut command)?;
+        process::log_to(&mut command, &self.log)?;
         Ok(command)
-    }
-
-    fn log_of(&self, command: &mut Command) -> Result<()> {
-        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        command.stdout(log.try_clone()?).stderr(log);
-        Ok(())
     }
 
     /// Takes over a daemon started by a command made from `daemon_command`.

@@ -1,6 +1,6 @@
 //! A real PostgreSQL, alone or as a replica of another; killed, hung, promoted and started again as cases like.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
@@ -108,7 +108,6 @@ impl<'lab> Postgres<'lab> {
     /// As `start`, for one that is not going to let anybody in.
     pub fn launch(&mut self) -> Result<()> {
         ensure!(self.postmaster.is_none(), "PostgreSQL runs already");
-        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = by_nobody(self.namespace, program("postgres")?);
         command.arg("-D").arg(self.data());
         let own = [
@@ -128,7 +127,8 @@ impl<'lab> Postgres<'lab> {
         for (name, value) in fixed.iter().chain(&own).chain(&self.settings) {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        self.postmaster = Some(Process::spawn(command.stdout(log.try_clone()?).stderr(log))?);
+        process::log_to(&mut command, &self.log)?;
+        self.postmaster = Some(Process::spawn(&mut command)?);
         Ok(())
     }
 

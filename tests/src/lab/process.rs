@@ -3,8 +3,10 @@
 //! Never started through a shell by name lookup of a pid, never killed by anything but the pid of our own child.
 
 use std::ffi::OsStr;
+use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
@@ -73,6 +75,13 @@ pub fn feed(command: &mut Command, input: &str) -> Result<()> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     sent.context("write its input")
+}
+
+/// What it says goes to the end of this file.
+pub fn log_to(command: &mut Command, log: &Path) -> Result<()> {
+    let log = OpenOptions::new().create(true).append(true).open(log)?;
+    command.stdout(log.try_clone()?).stderr(log);
+    Ok(())
 }
 
 /// A running process; it and its process group are killed on Drop.

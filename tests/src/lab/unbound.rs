@@ -1,13 +1,13 @@
 //! A real recursor with a cache, Unbound, that asks an authority of the lab and nobody else.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{Lab, Namespace, Process, dig, until};
+use super::{Lab, Namespace, Process, dig, process, until};
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -37,14 +37,9 @@ impl<'lab> Unbound<'lab> {
             text(&folder.display().to_string(), address, authority.ip(), &options),
         )?;
         let log = lab.folder().join(format!("{}-unbound.log", namespace.role()));
-        let output = File::create(&log)?;
         let mut command = namespace.command("unbound");
-        command
-            .arg("-d")
-            .arg("-c")
-            .arg(&config)
-            .stdout(output.try_clone()?)
-            .stderr(output);
+        command.args(["-d", "-c"]).arg(&config);
+        process::log_to(&mut command, &log)?;
         let unbound = Self {
             namespace,
             address: SocketAddr::new(address, 53),
