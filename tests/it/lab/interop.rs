@@ -1,7 +1,6 @@
 //! keepalived as the other node: each takes over from the other and yields to it, and neither refuses what the other says.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use lb_tests::lab::*;
@@ -10,7 +9,6 @@ use super::*;
 
 /// In version 2 a silent master is missed after 3.6 s.
 const EVENTUALLY: Duration = Duration::from_secs(12);
-const WATCHER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 3);
 /// keepalived takes an address before the one it preempts has heard of it.
 const BOTH: Duration = Duration::from_millis(100);
 const NARU: u8 = 150;
@@ -199,7 +197,7 @@ fn interoperates(wires: &'static [Wire]) {
     case(move |lab| {
         let net = &Twins::new(lab, 1)?;
         let _servers = net.serve(lab)?;
-        let watch = ArpWatch::start(&net.watcher, WATCHER, VIP)?;
+        let watch = ArpWatch::start(&net.watcher, VIP)?;
         let mut keepalived = Keepalived::start(lab, &net.b, &keepalived_config(wires, 100))?;
         let naru = Naru::run(lab, &net.a, &naru_config(lab, net, wires)?)?;
         let mut mixed = Mixed {

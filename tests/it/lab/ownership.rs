@@ -1,6 +1,5 @@
 //! Two nodes that share an address: whatever happens to one, clients find the other, and never both.
 
-use std::net::Ipv4Addr;
 use std::thread;
 use std::time::Instant;
 
@@ -10,7 +9,6 @@ use super::*;
 
 pub(super) const EVENTUALLY: Duration = Duration::from_secs(10);
 /// Of the watcher.
-const WATCHER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 3);
 /// At adverts every 30 ms; the goals are half of it, and a busy machine is slow.
 const CRASH: Duration = Duration::from_millis(400);
 pub(super) const GRACE: Duration = Duration::from_millis(150);
@@ -49,7 +47,7 @@ impl<'lab> Pair<'lab> {
         caller.lost_for(Instant::now(), EVENTUALLY)?;
         until(EVENTUALLY, || has_role(&a, "master"))?;
         until(EVENTUALLY, || has_role(&b, "backup"))?;
-        let watch = ArpWatch::start(&net.watcher, WATCHER, VIP)?;
+        let watch = ArpWatch::start(&net.watcher, VIP)?;
         until_true(EVENTUALLY, "nobody answers by ARP", || Ok(!watch.owners().is_empty()))?;
         Ok(Self {
             a,

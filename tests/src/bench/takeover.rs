@@ -2,7 +2,7 @@
 //!
 //! By what a client sees that calls every few milliseconds; and by ARP, whether two nodes ever had the address at once.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,7 +14,6 @@ use crate::lab::{ArpWatch, Caller, Keepalived, Lab, Namespace, Naru, Process, Tw
 
 const BACKENDS: usize = 2;
 const LISTEN: SocketAddr = SocketAddr::new(VIP, 80);
-const WATCHER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 3);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The other two need half a minute a run, and their figures lie close together.
 const SLOW_EVERY: u32 = 10;
@@ -164,7 +163,7 @@ fn one(lab: &Lab, contender: Contender, fault: Fault) -> Result<(Duration, bool)
     let _backup = Node::start(lab, contender, &net, &net.b, 100)?;
     let caller = Caller::start(&net.client, LISTEN)?;
     caller.heard("b1", Instant::now(), PATIENCE)?;
-    let watch = ArpWatch::start(&net.watcher, WATCHER, VIP)?;
+    let watch = ArpWatch::start(&net.watcher, VIP)?;
     // What both made of their beginning is over.
     caller.lost_for(Instant::now(), PATIENCE)?;
 
@@ -189,7 +188,11 @@ fn one(lab: &Lab, contender: Contender, fault: Fault) -> Result<(Duration, bool)
     let answers = owners.len();
     owners.sort_unstable();
     owners.dedup();
-    Ok((lost, answers > owners.len()))
+    let double = answers > owners.len();
+    if double {
+        lab.show_logs();
+    }
+    Ok((lost, double))
 }
 
 fn has(node: &Namespace, has: bool) -> Result<()> {
