@@ -215,6 +215,10 @@ fn right_adverts_of_strangers_move_nothing_where_there_are_peers() {
                 Ok(())
             })?;
         }
+        for naru in [&pair.a, &pair.b] {
+            let told = format!("{OF_STRANGER} is not heard: it is not among the peers");
+            ensure!(naru.log().matches(&told).count() == 1, "not told, or again and again");
+        }
         until(SOON, || {
             let (by_instance, _) = refused(&pair.a)?;
             ensure!(by_instance["main"]["another destination"] == EACH, "{by_instance:?}");

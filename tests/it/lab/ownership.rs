@@ -8,7 +8,6 @@ use lb_tests::lab::*;
 use super::*;
 
 pub(super) const EVENTUALLY: Duration = Duration::from_secs(10);
-/// Of the watcher.
 /// At adverts every 30 ms; the goals are half of it, and a busy machine is slow.
 const CRASH: Duration = Duration::from_millis(400);
 pub(super) const GRACE: Duration = Duration::from_millis(150);

@@ -154,6 +154,22 @@ fn addresses_come_and_go_without_the_one_that_stays() {
     });
 }
 
+/// Somebody gave two pairs on one link the same id.
+#[test]
+fn a_node_of_another_pair_with_our_id_is_told_of() {
+    case(|lab| {
+        let net = Twins::new(lab, 2)?;
+        let other = config(&net, "b", 100).replace(&format!("{VIP}/24"), "198.18.0.200/24");
+        let pair = Pair::start_with(lab, &net, &config(&net, "a", 150), &other)?;
+        let told = "198.18.0.11 advertises other addresses with this id";
+        until_true(EVENTUALLY, told, || Ok(pair.b.log().contains(told)))?;
+        let shown = instance(&pair.b)?;
+        ensure!(shown["other_addresses"].as_u64() > Some(1), "{shown}");
+        ensure!(pair.b.log().matches(told).count() == 1, "told more than once");
+        pair.owned_by(&[&net.a])
+    });
+}
+
 #[test]
 fn a_node_whose_service_is_down_hands_over_and_tells_of_it() {
     case(|lab| {

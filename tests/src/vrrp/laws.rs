@@ -180,7 +180,7 @@ impl Master {
     }
 }
 
-/// To a master, to whom only its peer may speak.
+/// To a master, to whom only its peer may speak. What an operator is told does not count.
 fn strangers_change_nothing(bytes: &[u8]) {
     let Master {
         mut vrrp,
@@ -197,13 +197,14 @@ fn strangers_change_nothing(bytes: &[u8]) {
             payload: bytes,
         };
         vrrp.hear(&heard, at);
-        vrrp.turn(at)
+        let mut done = vrrp.turn(at);
+        done.retain(|command| !matches!(command.what, What::Complain(_)));
+        done
     };
     assert_eq!(hear(&mut vrrp, 9, 255), [], "of a stranger");
     assert_eq!(hear(&mut vrrp, 3, 254), [], "through a router");
     // The peer may say what it likes, and is answered once at most.
-    let mut answer = hear(&mut vrrp, 3, 255);
-    answer.retain(|command| !matches!(command.what, What::Complain(_)));
+    let answer = hear(&mut vrrp, 3, 255);
     let stays = vrrp.instances().all(|machine| machine.role() == Role::Master);
     assert!(if stays { answer.len() <= 1 } else { answer.len() == 4 }, "{answer:?}");
 }

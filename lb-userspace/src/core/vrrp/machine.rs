@@ -20,7 +20,7 @@ use self::state::{Claim, Disabled, Farewell, Listening, Reign, State, Wait};
 use super::Role;
 use super::command::{Command, What};
 use super::random::Seed;
-use super::refusal::{Refusal, Refused};
+use super::refusal::Refused;
 use super::sessions::Sessions;
 use super::settings::{Address, OWNER, Settings};
 use super::timing;
@@ -92,8 +92,8 @@ pub struct Machine {
     sessions: Sessions,
     /// When others are to hear something again, be it no advert.
     greets: Instant,
-    /// Whom an operator has heard of, and why.
-    complaints: BTreeSet<(IpAddr, Refusal)>,
+    /// Whom an operator has heard of, and what.
+    complaints: BTreeSet<(IpAddr, &'static str)>,
 }
 
 const MOST_OTHERS: usize = 16;

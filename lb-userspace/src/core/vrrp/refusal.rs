@@ -55,6 +55,25 @@ refusals! {
     NotTheMaster = "resignation of another than the master",
 }
 
+impl Refusal {
+    /// What an operator has to put right, said of the sender: nodes that are not configured alike would all be master.
+    pub const fn advice(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Version => "is not heard: it speaks another version of VRRP; give all nodes the same",
+            Self::Destination => {
+                "is not heard: it advertises to the group, or to somebody else; give all nodes peers, or none"
+            }
+            Self::NotAPeer => "is not heard: it is not among the peers",
+            Self::Auth => "is not heard: its password is another; give all nodes the same password_file, or none",
+            Self::Unsealed => "is not heard: it has no key, or is no Naru; give all nodes the same key_file, or none",
+            Self::AnotherKey => "is not heard: its key is not among those in key_file",
+            Self::KeyMissing => "is not heard: it authenticates what it says, and there is no key_file here",
+            Self::IntervalDiffers => "is not heard: its interval is another, which version 2 does not allow",
+            _ => return None,
+        })
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.words())

@@ -3,12 +3,16 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::super::command::Command;
+use super::super::command::{Command, What};
 use super::super::packet::{Advert, Envelope, RESIGNS, parse};
 use super::super::refusal::Refusal;
 use super::super::timing;
 use super::{Farewell, Listening, MOST_OTHERS, Machine, Peer, State, Wait};
 use crate::core::world::Moment;
+
+/// Heard all the same: two masters would be worse.
+const OTHER_ADDRESSES: &str = "advertises other addresses with this id: its section is not as ours, or it is of other nodes, \
+     which need an id of their own";
 
 impl Machine {
     /// What came for its id on its interface. Whatever it is not meant to hear is counted, and changes nothing.
@@ -50,7 +54,7 @@ impl Machine {
     fn heard(&mut self, advert: &Advert, from: IpAddr, now: Moment, out: &mut Vec<Command>) {
         self.counters.heard += 1;
         if advert.priority != RESIGNS {
-            self.note(advert, from, now.monotonic);
+            self.note(advert, from, now.monotonic, out);
         }
         match self.state {
             State::Fault(_) => {}
@@ -59,8 +63,26 @@ impl Machine {
         }
     }
 
-    fn note(&mut self, advert: &Advert, from: IpAddr, now: Instant) {
-        self.counters.other_addresses += u64::from(!self.settings.has_addresses_of(advert));
+    /// Counts it.
+    fn refuse(&mut self, refusal: Refusal, from: IpAddr, out: &mut Vec<Command>) {
+        self.counters.refused.count(refusal);
+        if let Some(advice) = refusal.advice() {
+            self.complain(from, advice, out);
+        }
+    }
+
+    /// Once of each sender.
+    fn complain(&mut self, of: IpAddr, words: &'static str, out: &mut Vec<Command>) {
+        if self.complaints.len() < MOST_OTHERS && self.complaints.insert((of, words)) {
+            out.push(self.command(What::Complain(format!("{of} {words}"))));
+        }
+    }
+
+    fn note(&mut self, advert: &Advert, from: IpAddr, now: Instant, out: &mut Vec<Command>) {
+        if !self.settings.has_addresses_of(advert) {
+            self.counters.other_addresses += 1;
+            self.complain(from, OTHER_ADDRESSES, out);
+        }
         self.peer = Some(Peer {
             address: from,
             priority: advert.priority,

@@ -11,7 +11,7 @@ use super::super::packet::{Advert, Envelope};
 use super::super::refusal::Refusal;
 use super::super::sealed::{Greeting, Message, Secrets, open, seal, write_greeting};
 use super::super::sessions::GREETS_EVERY;
-use super::{MOST_OTHERS, Machine, State};
+use super::{Machine, State};
 
 impl Machine {
     /// None: it was a greeting, and is done with.
@@ -101,19 +101,5 @@ impl Machine {
             Datagram { destination, payload }
         };
         to.iter().map(datagram).collect()
-    }
-
-    /// Counts it; what an operator has to put right is told as well, once of each sender.
-    pub(super) fn refuse(&mut self, refusal: Refusal, from: IpAddr, out: &mut Vec<Command>) {
-        self.counters.refused.count(refusal);
-        let why = match refusal {
-            Refusal::Unsealed => "it has no key, or is no Naru; give all nodes the same key_file, or none",
-            Refusal::AnotherKey => "its key is not among those in key_file",
-            Refusal::KeyMissing => "it authenticates what it says, and there is no key_file here",
-            _ => return,
-        };
-        if self.complaints.len() < MOST_OTHERS && self.complaints.insert((from, refusal)) {
-            out.push(self.command(What::Complain(format!("{from} is not heard: {why}"))));
-        }
     }
 }
