@@ -93,7 +93,7 @@ impl Daemon {
             control,
             records,
             promised: Vec::new(),
-            crew: Crew::gather(),
+            crew: Crew::gather().context("wait for answers to checks")?,
             resolver: Resolver::default(),
             ownership: None,
             hooks: Hooks::open(),

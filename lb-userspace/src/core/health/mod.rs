@@ -32,6 +32,8 @@ const APART: Duration = Duration::from_micros(50);
 /// How often witnesses are called, and how many.
 const WITNESSES_EVERY: Duration = Duration::from_millis(100);
 const WITNESSES: usize = 8;
+/// How many checks are begun before answers are looked at again: a stall makes all due at once.
+const AT_ONCE: usize = 64;
 
 /// Whom to ask, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,16 @@ struct Watched {
     on_agenda: Option<Instant>,
 }
 
+impl Target {
+    /// Where its check goes.
+    pub fn asked_at(&self) -> SocketAddr {
+        SocketAddr::new(
+            self.check.address.unwrap_or(self.address.ip()),
+            self.check.port.unwrap_or(self.address.port()),
+        )
+    }
+}
+
 impl Health {
     /// Who is to be watched from now on. What is known of those that stay as they are is kept; of one that is new
     /// or checked in another way, `serving` tells who goes on until it is judged.
@@ -100,11 +112,13 @@ impl Health {
         }
     }
 
-    /// Checks that are to begin now.
+    /// Checks that are to begin now; when they are very many, some of them.
     pub fn due(&mut self, now: Instant) -> Vec<Launch> {
         let mut launches = Vec::new();
         let mut doubted = None;
-        while let Some(&(at, id)) = self.agenda.first().filter(|(at, _)| *at <= now) {
+        while launches.len() < AT_ONCE
+            && let Some(&(at, id)) = self.agenda.first().filter(|(at, _)| *at <= now)
+        {
             self.agenda.remove(&(at, id));
             let watched = self
                 .watched

@@ -424,6 +424,21 @@ fn many_are_asked_spread_over_their_interval() {
 }
 
 #[test]
+fn when_very_many_are_due_answers_are_heard_in_between() {
+    let (mut health, base, check) = (Health::default(), Instant::now(), tcp());
+    health.watch((1..=200).map(|id| target(id, 1, &check)), |_| false, base);
+    let late = base + Duration::from_secs(1);
+    let mut begun = Vec::new();
+    while health.next_deadline().is_some_and(|at| at <= late) {
+        let launches = health.due(late);
+        assert!(launches.len() <= 64);
+        begun.extend(launches.iter().map(|launch| launch.backend));
+    }
+    begun.sort_unstable();
+    assert!(begun.into_iter().eq(1..=200));
+}
+
+#[test]
 fn a_node_that_hears_nobody_suspects_itself() {
     let cut_off = || -> Behaviour {
         Box::new(|at| {

@@ -74,30 +74,21 @@ impl Course {
         end
     }
 
-    /// For a talk: what is sent is sent at once.
+    /// For a talk: what is sent is sent at once. Enters `Phase::Connect`; a failure of our own takes that back.
     pub async fn connect(&mut self, address: SocketAddr) -> Result<TcpStream, Failure> {
-        self.connect_as(address, |socket| socket.set_nodelay(true)).await
-    }
-
-    /// Enters `Phase::Connect`; a failure of our own takes that back.
-    pub async fn connect_as(
-        &mut self,
-        address: SocketAddr,
-        prepare: impl FnOnce(&TcpSocket) -> io::Result<()>,
-    ) -> Result<TcpStream, Failure> {
         self.enter(Phase::Connect);
         let connect = async {
             let socket = match address {
                 SocketAddr::V4(_) => TcpSocket::new_v4()?,
                 SocketAddr::V6(_) => TcpSocket::new_v6()?,
             };
-            prepare(&socket)?;
+            socket.set_nodelay(true)?;
             socket.connect(address).await
         };
         match timeout_at(self.deadlines.connect, connect).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => {
-                if error.raw_os_error().is_some_and(|errno| OURS.contains(&errno)) {
+                if is_ours(&error) {
                     self.enter(Phase::Prepare);
                 }
                 Err(failure(&error))
@@ -105,6 +96,11 @@ impl Course {
             Err(_) => Err(Failure::new("no answer in time")),
         }
     }
+}
+
+/// It says nothing about who was asked.
+pub fn is_ours(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|errno| OURS.contains(&errno))
 }
 
 /// The words of the system without its number, which is told as the code.

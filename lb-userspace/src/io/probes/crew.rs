@@ -1,8 +1,10 @@
-//! Everybody who asks: a prober for each backend, and others for the occasion while it is waiting.
+//! Everybody who asks: a prober for each backend, and others for the occasion while it is waiting. One who knocks for
+//! all checks by TCP.
 //!
 //! Begins what it is told to, ends what nobody wants to know any more; decides neither.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::Arc;
 
 use lb_common::abi::BackendId;
@@ -10,12 +12,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tracing::warn;
 
+use super::knocks::Knocks;
 use super::{Deadlines, Prober};
+use crate::core::config::Ask;
 use crate::core::health::observation::{Failure, Observation, Outcome, Phase};
 use crate::core::health::{Launch, Target};
 
-#[derive(Default)]
 pub struct Crew {
+    knocks: Knocks,
     posts: BTreeMap<BackendId, Post>,
     tasks: JoinSet<(Prober, Observation)>,
     under_way: HashMap<Id, UnderWay>,
@@ -37,7 +41,7 @@ struct UnderWay {
 
 impl Crew {
     /// Checks hold many files open for a moment each.
-    pub fn gather() -> Self {
+    pub fn gather() -> io::Result<Self> {
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         if current < maximum
             && let Err(error) = setrlimit(
@@ -50,11 +54,22 @@ impl Crew {
         {
             warn!(%error, "cannot raise the limit of open files; many checks at once may not be made");
         }
-        Self::default()
+        Ok(Self {
+            knocks: Knocks::new()?,
+            posts: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            under_way: HashMap::new(),
+        })
     }
 
     pub fn begin(&mut self, launch: Launch, target: &Arc<Target>) {
         let check = &target.check;
+        if matches!(check.ask, Ask::Tcp) {
+            // It may have been asked otherwise before a reload, and keep a connection.
+            self.posts.remove(&launch.backend);
+            let patience = check.connect_timeout.min(check.timeout);
+            return self.knocks.begin(launch, target.asked_at(), patience);
+        }
         let post = self.posts.entry(launch.backend).or_insert_with(|| Post::new(target));
         if post.target != *target {
             *post = Post::new(target);
@@ -72,6 +87,7 @@ impl Crew {
 
     /// Ends what is under way to those that are not wanted any more.
     pub fn retain(&mut self, wanted: impl Fn(BackendId) -> bool) {
+        self.knocks.retain(&wanted);
         self.posts.retain(|id, _| wanted(*id));
         for under_way in self.under_way.values() {
             if !wanted(under_way.launch.backend) {
@@ -84,8 +100,9 @@ impl Crew {
     pub async fn seen(&mut self) -> Vec<(Launch, Observation)> {
         let mut seen = Vec::new();
         while seen.is_empty() {
-            let Some(first) = self.tasks.join_next_with_id().await else {
-                return std::future::pending().await;
+            let first = tokio::select! {
+                answers = self.knocks.seen() => return answers,
+                Some(first) = self.tasks.join_next_with_id() => first,
             };
             seen.extend(self.back(first));
             while let Some(next) = self.tasks.try_join_next_with_id() {
@@ -136,7 +153,6 @@ impl Post {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
     use std::time::Duration;
 
     use tokio::net::TcpListener;
@@ -146,10 +162,6 @@ mod tests {
     use crate::core::config::{Check, Protocol};
     use crate::io::probes;
 
-    fn target(address: SocketAddr) -> Arc<Target> {
-        probes::target(address, Check::implied(Protocol::Tcp).unwrap())
-    }
-
     fn launch(backend: BackendId, number: u64) -> Launch {
         Launch { backend, number }
     }
@@ -157,24 +169,35 @@ mod tests {
     #[tokio::test]
     async fn results_come_with_their_number_and_who_is_gone_is_not_waited_for() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let here = target(listener.local_addr().unwrap());
-        // 198.18.0.0/15 is for tests of this kind: nobody answers.
-        let nowhere = target("198.18.255.254:9".parse().unwrap());
-        let mut crew = Crew::gather();
-        crew.begin(launch(2, 7), &nowhere);
+        let address = listener.local_addr().unwrap();
+        let asked_by = |ask| {
+            let mut check = Check::implied(Protocol::Tcp).unwrap();
+            (check.ask, check.timeout) = (ask, Duration::from_secs(5));
+            probes::target(address, check)
+        };
+        let run = |command: &[&str]| asked_by(Ask::Exec(command.iter().map(|&word| word.to_owned()).collect()));
+        let mut crew = Crew::gather().unwrap();
+        crew.begin(launch(2, 7), &run(&["/bin/sleep", "60"]));
         crew.retain(|id| id == 1);
-        crew.begin(launch(1, 8), &here);
-        crew.begin(launch(1, 9), &here);
+        let well = run(&["/bin/true"]);
+        crew.begin(launch(1, 8), &well);
+        crew.begin(launch(1, 9), &well);
+        crew.begin(launch(3, 10), &asked_by(Ask::Tcp));
         let mut seen = BTreeMap::new();
-        while seen.len() < 3 {
-            let more = timeout(Duration::from_secs(5), crew.seen()).await.unwrap();
+        while seen.len() < 4 {
+            let more = timeout(Duration::from_secs(4), crew.seen()).await.unwrap();
             seen.extend(
                 more.into_iter()
                     .map(|(launch, observation)| (launch.number, observation)),
             );
         }
-        assert!(matches!(seen[&8].outcome, Outcome::Up(_)) && matches!(seen[&9].outcome, Outcome::Up(_)));
+        assert!(
+            (8..=10).all(|number| matches!(seen[&number].outcome, Outcome::Up(_))),
+            "{seen:?}"
+        );
         assert!(crew.posts[&1].idle.is_some() && crew.under_way.is_empty());
         assert!(!seen[&7].is_evidence() || !seen[&7].is_answer(), "{:?}", seen[&7]);
+        crew.begin(launch(1, 11), &asked_by(Ask::Tcp));
+        assert!(crew.posts.is_empty());
     }
 }

@@ -8,7 +8,8 @@
 //! ```text
 //! pub async fn ask(&mut self, course: &mut Course) -> Result<Found, Failure>
 //! ```
-//! It is a variant of `Kind`, which is made from `config::Ask`. What it may rely on, and what it owes:
+//! It is a variant of `Kind`, which is made from `config::Ask`; only for `tcp`, what most are asked, there is `knocks`
+//! instead. What it may rely on, and what it owes:
 //! - `course.enter(phase)` before each step: the phase goes into the observation, also when time runs out.
 //! - `course.connect(address)` for TCP, which keeps to the shorter deadline of a connection; `tls` for TLS on top.
 //! - The whole is ended from outside at `course.deadlines.whole`: the future is then dropped at whatever it waits
@@ -29,13 +30,12 @@ mod crew;
 mod database;
 mod exec;
 mod http;
+mod knocks;
 mod mysql;
 mod postgres;
-mod tcp;
 mod tls;
 mod wire;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
@@ -47,7 +47,6 @@ use self::exec::Exec;
 use self::http::Http;
 use self::mysql::Mysql;
 use self::postgres::Postgres;
-use self::tcp::Tcp;
 use crate::core::config::Ask;
 use crate::core::health::Target;
 use crate::core::health::observation::{Facts, Failure, Observation, Outcome};
@@ -66,9 +65,8 @@ pub struct Prober {
     kind: Kind,
 }
 
-/// Handed to a task and back with each question, so no larger than what is asked most often.
+/// Handed to a task and back with each question, so no larger than a pointer.
 enum Kind {
-    Tcp(Tcp),
     Http(Box<Http>),
     Postgres(Box<Database<Postgres>>),
     Mysql(Box<Database<Mysql>>),
@@ -78,12 +76,9 @@ enum Kind {
 impl Prober {
     pub fn new(target: Arc<Target>) -> Self {
         let Target { name, check, .. } = &*target;
-        let address = SocketAddr::new(
-            check.address.unwrap_or(target.address.ip()),
-            check.port.unwrap_or(target.address.port()),
-        );
+        let address = target.asked_at();
         let kind = match &check.ask {
-            Ask::Tcp => Kind::Tcp(Tcp::new(address)),
+            Ask::Tcp => unreachable!("INVARIANT: who knocks needs no prober"),
             Ask::Http(settings) => Kind::Http(Box::new(Http::new(address, settings))),
             Ask::Postgres(settings) => Kind::Postgres(Box::new(Database::new(address, settings))),
             Ask::Mysql(settings) => Kind::Mysql(Box::new(Database::new(address, settings))),
@@ -98,7 +93,6 @@ impl Prober {
 
     pub async fn probe(&mut self, deadlines: Deadlines) -> Observation {
         observe(deadlines, async |course| match &mut self.kind {
-            Kind::Tcp(tcp) => tcp.ask(course).await,
             // Boxed: a task has room for the longest of all of these, and most need little.
             Kind::Http(http) => Box::pin(http.ask(course)).await,
             Kind::Postgres(postgres) => Box::pin(postgres.ask(course)).await,
@@ -128,7 +122,7 @@ async fn observe(deadlines: Deadlines, ask: impl AsyncFnOnce(&mut Course) -> Res
 
 /// Whom tests ask.
 #[cfg(test)]
-fn target(address: SocketAddr, check: crate::core::config::Check) -> Arc<Target> {
+fn target(address: std::net::SocketAddr, check: crate::core::config::Check) -> Arc<Target> {
     let name = crate::core::members::Name {
         service: "web".to_owned(),
         backend: "a".to_owned(),
