@@ -64,9 +64,9 @@ static OPENING6: PerCpuArray<Opening<Ip>, 1> = PerCpuArray::new();
 /// By `BackendId`; the daemon, which ends flows too, shares the memory.
 #[btf_map]
 static ACTIVE: Array<u64, { MAX_BACKENDS as usize }, { FLOW_FLAGS as usize }> = Array::new();
-/// By `ports::endpoint`.
+/// By `ports::endpoint`; the daemon that makes it fills it.
 #[btf_map]
-static PORT_TURNS: Array<u64, { MAX_PORT_TURNS as usize }> = Array::new();
+static PORT_TURNS: Array<u64, { MAX_PORT_TURNS as usize }, { FLOW_FLAGS as usize }> = Array::new();
 /// By `ServiceId`.
 #[btf_map]
 static TURNS: Array<u64, { MAX_SERVICES as usize }> = Array::new();

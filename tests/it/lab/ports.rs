@@ -1,10 +1,11 @@
-//! Source ports towards one backend: all of them are used, used again at once, and what is beyond is told.
+//! Source ports towards one backend: all of them are used, used again at once, what is beyond is told; no node begins where another did.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 
 use lb_tests::lab::*;
 
+use super::ownership::{EVENTUALLY, config, has_role};
 use super::*;
 
 /// One address of ours has 36,280 ports towards a backend.
@@ -70,6 +71,43 @@ fn ports_of_closed_connections_serve_others_without_delay() {
         let counted = net.client.stdout("nstat", &["-asz", "TcpExtTCPSynRetrans"])?;
         let again: f64 = counted.split_whitespace().rev().nth(1).expect("a number").parse()?;
         assert!(again == 0.0, "{counted}{tally:?}");
+        Ok(())
+    });
+}
+
+/// Servers still have the connections of a node that is gone: new ones from the same ports would be taken for them, and
+/// their clients try again after a moment, or after a second.
+#[test]
+fn a_pool_whose_node_died_is_connected_again_from_other_ports() {
+    case(|lab| {
+        let net = Twins::new(lab, 2)?;
+        let _servers = net.serve(lab)?;
+        let mut a = Naru::run(lab, &net.a, &config(&net, "a", 150))?;
+        until(EVENTUALLY, || has_role(&a, "master"))?;
+        let b = Naru::run(lab, &net.b, &config(&net, "b", 100))?;
+        let mut crowd = Crowd::default();
+        let mut grow = |ports| crowd.grow(&net.client, LISTEN, ports, 4, Duration::from_millis(800));
+        let late = grow(20_000..20_200)?;
+        ensure!(late == 0, "{late} of a pool were not connected");
+        a.kill9()?;
+        until(EVENTUALLY, || has_role(&b, "master"))?;
+        let late = grow(21_000..21_200)?;
+        let mut mistaken = 0;
+        for backend in &net.backends {
+            let told = backend.stdout("nstat", &["-asz", "TcpExtTCPSYNChallenge"])?;
+            let count = told
+                .lines()
+                .find_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+            mistaken += count.with_context(|| format!("a count: {told}"))?;
+        }
+        note(&format!(
+            "{late} of 200 were not connected at once, {mistaken} taken for old ones"
+        ));
+        // One node may begin among the other's ports, by chance.
+        ensure!(
+            late == 0 && mistaken < 100,
+            "{late} of 200 were late, {mistaken} taken for old ones"
+        );
         Ok(())
     });
 }

@@ -29,6 +29,7 @@ use lb_common::flow_table::FlowEntry;
 use lb_common::lease::{LeaseId, MAX_LEASES};
 use lb_common::verdict::{MAX_REASONS, Reason};
 use lb_common::wire::{Be32, Ip};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 pub use self::leases::Leases;
 pub use self::mapped::MappedArray;
@@ -37,12 +38,14 @@ use self::pins::{Pins, Shape};
 pub use self::signs::{AwaitedSigns, Signs};
 use self::slot_tables::SlotTables;
 use super::flows::{ActiveFlows, FlowTable, FlowTables};
+use crate::core::fingerprint::mix;
 use crate::core::kernel::{Action, Attachment, KernelState, flow_entries};
 use crate::core::network::Prefix;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/naru-xdp"));
 
 const PROGRAM: &str = "naru";
+const PORT_TURNS: &str = "PORT_TURNS";
 
 pub struct Kernel {
     pins: Pins,
@@ -94,6 +97,7 @@ impl Kernel {
         // One mask serves both.
         pins.check(&Shape::of::<u32, FlowEntry<Ip>>("FLOWS6", Some(entries)))?;
         let mask = entries - 1;
+        let turns_are_new = !pins.map(PORT_TURNS).exists();
         let paths: Vec<_> = SHAPES.iter().map(|shape| (shape.name, pins.map(shape.name))).collect();
         let mut loader = EbpfLoader::new();
         for (name, path) in &paths {
@@ -106,6 +110,9 @@ impl Kernel {
             .override_global(aya_log::LEVEL, &told::level(), true)
             .load(OBJECT)
             .context("make the maps of the XDP program")?;
+        if turns_are_new {
+            begin_turns_anywhere(&object)?;
+        }
         stages::load(&mut object)?;
         told::listen(&mut object)?;
         Ok(object)
@@ -308,6 +315,22 @@ fn program_named<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
     program.try_into().expect("the program is one for XDP")
 }
 
+/// Where no other node begins that shares the source addresses: backends still have the connections of one that died, and
+/// take new ones from the same ports for them.
+fn begin_turns_anywhere(object: &Ebpf) -> Result<()> {
+    let mut seed = [0; 8];
+    getrandom(&mut seed, GetRandomFlags::empty()).context("ask the kernel for random numbers")?;
+    let seed = u64::from_ne_bytes(seed);
+    let map = object.map(PORT_TURNS);
+    let map = map.with_context(|| format!("find map {PORT_TURNS} in the object"))?;
+    let turns = MappedArray::<u64>::new(map_data(map)?)?;
+    for (endpoint, turn) in (0..turns.length()).filter_map(|endpoint| Some((endpoint, turns.get(endpoint)?))) {
+        // SAFETY: an aligned element of the mapping, which no program uses yet.
+        unsafe { turn.write(mix(seed ^ endpoint as u64)) };
+    }
+    Ok(())
+}
+
 fn route_key(prefix: &Prefix) -> Key<Ip> {
     let (address, length) = prefix.key();
     Key::new(length, address)
@@ -333,7 +356,7 @@ const SHAPES: &[Shape] = &[
     Shape::of::<u32, u64>("VERDICTS", Some(MAX_REASONS)),
     Shape::of::<u32, Traffic>("TRAFFIC", Some(MAX_BACKENDS)),
     Shape::of::<u32, u64>("ACTIVE", Some(MAX_BACKENDS)),
-    Shape::of::<u32, u64>("PORT_TURNS", Some(MAX_PORT_TURNS)),
+    Shape::of::<u32, u64>(PORT_TURNS, Some(MAX_PORT_TURNS)),
     Shape::of::<u32, u64>("LEASES", Some(MAX_LEASES)),
     Shape::of::<Ip, u32>("SHARED_ADDRESSES", Some(MAX_SHARED_ADDRESSES)),
 ];
