@@ -132,7 +132,7 @@ fn a_backend_behind_a_link_local_gateway_is_served() {
         let (router, behind) = (&net.backends[0], &net.backends[1]);
         router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         router.ip("addr add fe80::1/64 dev eth0\nroute add 2001:db8:2::/64 via 2001:db8:1::12")?;
-        behind.ip("addr add 2001:db8:2::12/64 dev lo\nroute add 2001:db8:1::1 via 2001:db8:1::11")?;
+        behind.ip("addr add 2001:db8:2::12/64 dev lo nodad\nroute add 2001:db8:1::1 via 2001:db8:1::11")?;
         net.node.ip("route add 2001:db8:2::/64 via fe80::1 dev servers")?;
         let _nginx = Nginx::start(lab, behind, &["[2001:db8:2::12]:8080".parse()?])?;
 

@@ -116,6 +116,13 @@ pub fn run(options: &Options) -> Result<()> {
             }
             let (time, double) = in_a_lab(|lab| one(lab, *contender, *fault))
                 .with_context(|| format!("{}: {}", fault.name(), contender.name()))?;
+            eprintln!(
+                "  round {}, {}, {}: {} ms",
+                round + 1,
+                fault.name(),
+                contender.name(),
+                time.as_millis()
+            );
             lost.add(time);
             *doubles += u32::from(double);
         }

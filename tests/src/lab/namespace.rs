@@ -49,7 +49,8 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// From now on its interfaces do; without a look for doubles, which takes a second, and there are none.
+    /// From now on its interfaces do; without a look for doubles, which takes a second, and there are none. Addresses are put
+    /// with `nodad` all the same: the kernel would have others wait until it has time to see that it need not look.
     pub fn speak_ipv6(&self) -> Result<()> {
         for (name, value) in [
             ("accept_dad", "0"),

@@ -72,7 +72,7 @@ impl Topology {
         }
 
         cable(&client, "eth0", &node, "clients")?;
-        client.ip("addr add 198.18.0.2/24 dev eth0\naddr add 2001:db8::2/64 dev eth0")?;
+        client.ip("addr add 198.18.0.2/24 dev eth0\naddr add 2001:db8::2/64 dev eth0 nodad")?;
         for address in [
             "198.18.0.1/24",
             &format!("{VIP}/24"),
@@ -85,12 +85,14 @@ impl Topology {
         switch.ip("link add bridge type bridge\nlink set bridge up")?;
         cable(&node, "servers", &switch, "node")?;
         switch.ip("link set node master bridge")?;
-        node.ip("addr add 198.18.1.1/24 dev servers\naddr add 2001:db8:1::1/64 dev servers")?;
+        node.ip("addr add 198.18.1.1/24 dev servers\naddr add 2001:db8:1::1/64 dev servers nodad")?;
         for (index, backend) in backends.iter().enumerate() {
             cable(backend, "eth0", &switch, backend.role())?;
             switch.ip(&format!("link set {} master bridge", backend.role()))?;
             let [ipv4, ipv6] = backend_addresses(index).map(|address| address.ip());
-            backend.ip(&format!("addr add {ipv4}/24 dev eth0\naddr add {ipv6}/64 dev eth0"))?;
+            backend.ip(&format!(
+                "addr add {ipv4}/24 dev eth0\naddr add {ipv6}/64 dev eth0 nodad"
+            ))?;
             backend.no_offload("eth0")?;
             pass.attach(&switch, backend.role())?;
             pass.attach(backend, "eth0")?;

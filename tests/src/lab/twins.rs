@@ -44,7 +44,7 @@ impl Twins {
             cable(&host, "eth0", &switch, role)?;
             switch.ip(&format!("link set {role} master bridge"))?;
             host.ip(&format!(
-                "addr add 198.18.0.{last}/24 dev eth0\naddr add 2001:db8::{last}/64 dev eth0"
+                "addr add 198.18.0.{last}/24 dev eth0\naddr add 2001:db8::{last}/64 dev eth0 nodad"
             ))?;
             host.no_offload("eth0")?;
             pass.attach(&switch, role)?;

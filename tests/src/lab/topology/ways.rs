@@ -20,7 +20,7 @@ impl Topology {
         cable(&self.client, "direct", &self.switch, "client")?;
         self.switch.ip("link set client master bridge")?;
         self.client
-            .ip("addr add 198.18.1.2/24 dev direct\naddr add 2001:db8:1::2/64 dev direct")?;
+            .ip("addr add 198.18.1.2/24 dev direct\naddr add 2001:db8:1::2/64 dev direct nodad")?;
         self.client.no_offload("direct")?;
         self.pass.attach(&self.switch, "client")?;
         self.pass.attach(&self.client, "direct")?;
@@ -44,9 +44,9 @@ impl Topology {
         let (host, _) = find(&self.client, &self.backends, gateway)?;
         host.forward(true)?;
         cable(&far, "eth0", host, "far")?;
-        host.ip("addr add 198.18.2.1/24 dev far\naddr add 2001:db8:2::1/64 dev far")?;
+        host.ip("addr add 198.18.2.1/24 dev far\naddr add 2001:db8:2::1/64 dev far nodad")?;
         far.ip(&format!(
-            "addr add {FAR}/24 dev eth0\naddr add {FAR6}/64 dev eth0\n\
+            "addr add {FAR}/24 dev eth0\naddr add {FAR6}/64 dev eth0 nodad\n\
              route add default via 198.18.2.1\nroute add default via 2001:db8:2::1"
         ))?;
         far.no_offload("eth0")?;
@@ -68,9 +68,9 @@ impl Topology {
     pub fn second_link(&mut self) -> Result<()> {
         cable(&self.client, "back", &self.node, "back")?;
         self.client
-            .ip("addr add 198.18.3.2/24 dev back\naddr add 2001:db8:3::2/64 dev back")?;
+            .ip("addr add 198.18.3.2/24 dev back\naddr add 2001:db8:3::2/64 dev back nodad")?;
         self.node
-            .ip("addr add 198.18.3.1/24 dev back\naddr add 2001:db8:3::1/64 dev back")?;
+            .ip("addr add 198.18.3.1/24 dev back\naddr add 2001:db8:3::1/64 dev back nodad")?;
         self.client.no_offload("back")?;
         self.pass.attach(&self.client, "back")
     }
