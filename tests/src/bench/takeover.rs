@@ -85,8 +85,10 @@ struct Measured {
     fault: Fault,
     contender: Contender,
     lost: Times,
-    /// Runs in which a node answered for the address again after the other did.
+    /// Runs in which both nodes answered who has the address.
     doubles: u32,
+    /// Runs in which it moved more often than the fault was reason for.
+    restless: u32,
 }
 
 pub fn run(options: &Options) -> Result<()> {
@@ -101,6 +103,7 @@ pub fn run(options: &Options) -> Result<()> {
             contender,
             lost: Times::default(),
             doubles: 0,
+            restless: 0,
         })
         .collect();
     for round in 0..options.runs {
@@ -109,22 +112,24 @@ pub fn run(options: &Options) -> Result<()> {
             contender,
             lost,
             doubles,
+            restless,
         } in &mut measured
         {
             if *contender == Contender::Keepalived && round % SLOW_EVERY != 0 {
                 continue;
             }
-            let (time, double) = in_a_lab(|lab| one(lab, *contender, *fault))
+            let seen = in_a_lab(|lab| one(lab, *contender, *fault))
                 .with_context(|| format!("{}: {}", fault.name(), contender.name()))?;
             eprintln!(
                 "  round {}, {}, {}: {} ms",
                 round + 1,
                 fault.name(),
                 contender.name(),
-                time.as_millis()
+                seen.lost.as_millis()
             );
-            lost.add(time);
-            *doubles += u32::from(double);
+            lost.add(seen.lost);
+            *doubles += u32::from(seen.is_double);
+            *restless += u32::from(seen.is_restless);
         }
     }
     let line = |measured: &Measured| {
@@ -132,14 +137,16 @@ pub fn run(options: &Options) -> Result<()> {
             fault,
             contender,
             doubles,
+            restless,
             ..
         } = measured;
-        let double = match doubles {
-            0 => String::new(),
-            _ => format!(" (two nodes answered by ARP in {doubles} runs)"),
-        };
+        let oddities = [(doubles, "two nodes answered by ARP"), (restless, "it moved once more")];
+        let oddities = oddities.into_iter().filter(|(runs, _)| **runs > 0);
+        let oddities: String = oddities
+            .map(|(runs, what)| format!(" ({what} in {runs} runs)"))
+            .collect();
         (
-            format!("{}: {}{double}", fault.name(), contender.name()),
+            format!("{}: {}{oddities}", fault.name(), contender.name()),
             vec![measured.lost.clone()],
         )
     };
@@ -156,13 +163,19 @@ fn in_a_lab<T>(run: impl FnOnce(&Lab) -> Result<T>) -> Result<T> {
     run(&lab).inspect_err(|_| lab.show_logs())
 }
 
+struct Seen {
+    lost: Duration,
+    is_double: bool,
+    is_restless: bool,
+}
+
 /// What runs on a node; Drop ends it.
 enum Node<'a> {
     Naru(Naru<'a>),
     Keepalived { vrrp: Keepalived, _proxy: Process },
 }
 
-fn one(lab: &Lab, contender: Contender, fault: Fault) -> Result<(Duration, bool)> {
+fn one(lab: &Lab, contender: Contender, fault: Fault) -> Result<Seen> {
     let net = Twins::new(lab, BACKENDS)?;
     let _servers = net.serve(lab)?;
     let mut master = Node::start(lab, contender, &net, &net.a, 150)?;
@@ -192,14 +205,19 @@ fn one(lab: &Lab, contender: Contender, fault: Fault) -> Result<(Duration, bool)
         has(&net.b, true)?;
     }
     let mut owners = watch.owners();
-    let answers = owners.len();
+    let moves = owners.len();
     owners.sort_unstable();
     owners.dedup();
-    let double = answers > owners.len();
-    if double {
+    let is_double = watch.answered_twice() > 0;
+    let is_restless = !is_double && moves > owners.len();
+    if (is_double || is_restless) && contender != Contender::Keepalived {
         lab.show_logs();
     }
-    Ok((lost, double))
+    Ok(Seen {
+        lost,
+        is_double,
+        is_restless,
+    })
 }
 
 fn has(node: &Namespace, has: bool) -> Result<()> {

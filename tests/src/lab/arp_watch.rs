@@ -3,6 +3,7 @@
 //! It asks as who has no address yet, of which nobody makes a neighbour, and under another MAC each time, which says when:
 //! an answer may be on its way for long where a core is busy, and by then its sender may have left.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -66,6 +67,15 @@ impl ArpWatch {
             }
         }
         owners.iter().map(|owner| owner.by).collect()
+    }
+
+    /// How many questions more than one answered.
+    pub fn answered_twice(&self) -> usize {
+        let mut answers: BTreeMap<Instant, BTreeSet<Mac>> = BTreeMap::new();
+        for answer in self.answers().iter() {
+            answers.entry(answer.asked).or_default().insert(answer.by);
+        }
+        answers.values().filter(|by| by.len() > 1).count()
     }
 
     /// How long after `to` had begun to answer somebody asked whom `from` answered, since then.
