@@ -1,12 +1,13 @@
 //! Watches the host's network over rtnetlink and hands out whole pictures of it; has the kernel keep neighbours known.
 //!
-//! Adds no route and no link, and no address but in `addresses`; never decides what a change means. Tested in `netlink/tests.rs`
-//! inside network namespaces of its own.
+//! Adds no route, and no link or address but in `virtual_links` and `addresses`; never decides what a change means. Tested
+//! in `netlink/tests.rs` inside network namespaces of its own.
 
 pub mod addresses;
 mod picture;
 #[cfg(test)]
 mod tests;
+mod virtual_links;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

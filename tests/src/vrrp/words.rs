@@ -50,6 +50,7 @@ pub fn settings(name: &str, words: &str) -> Result<Settings> {
         peers: Vec::new(),
         group: None,
         announce_every: None,
+        virtual_mac: false,
     };
     for word in words.split_whitespace() {
         let (key, value) = word
@@ -67,6 +68,7 @@ pub fn settings(name: &str, words: &str) -> Result<Settings> {
             "preempt" => settings.preempt = value == "yes",
             "preempt_delay" => settings.preempt_delay = duration(value)?,
             "startup_delay" => settings.startup_delay = duration(value)?,
+            "virtual_mac" => settings.virtual_mac = value.parse()?,
             "announce_every" => settings.announce_every = Some(duration(value)?),
             "group" => settings.group = Some(value.to_owned()),
             "addresses" => settings.addresses = value.split(',').map(address).collect::<Result<_>>()?,

@@ -94,8 +94,10 @@ section! {
         password_file: PathBuf,
         /// File that holds the key all nodes have, in version 3: nobody without it is heard. Two lines: the second is heard too.
         key_file: PathBuf,
-        /// The addresses are announced again this often; without it when it became master, and when it has to be.
+        /// The addresses are announced again this often; without it when that has to be, with virtual_mac every minute, too.
         announce_every: Duration,
+        /// The addresses have a MAC that moves with them, on an interface made for it; without it false.
+        virtual_mac: bool,
         /// What changes the priority while it is not well.
         track: List<Track>,
         /// A program and its arguments, run at each change of role, with JSON as its input.

@@ -27,6 +27,8 @@ const MOST_ADDRESSES: usize = 255;
 const MOST_ADDRESSES_IPV6: usize = 90;
 /// The same with what a key adds.
 const MOST_SEALED_IPV6: usize = 88;
+/// A switch forgets where a MAC is when it has not heard of it for so long, five minutes as a rule.
+const REMINDED_EVERY: Duration = Duration::from_secs(60);
 const TRACK_EVERY: Duration = Duration::from_secs(1);
 const TRACK_TIMEOUT: Duration = Duration::from_secs(1);
 const FALL: u32 = 3;
@@ -302,6 +304,7 @@ fn build(name: &str, vrrp: &file::Vrrp) -> Option<Vrrp> {
         Version::V2 => INTERVAL_V2,
         Version::V3 => INTERVAL,
     };
+    let virtual_mac = vrrp.virtual_mac.value().copied().unwrap_or_default();
     let tracks = vrrp.track.value().into_iter().flat_map(|list| &list.0);
     let settings = Settings {
         name: name.into(),
@@ -326,7 +329,12 @@ fn build(name: &str, vrrp: &file::Vrrp) -> Option<Vrrp> {
             .collect(),
         peers: peers.map(|peer| peer.value.0).collect(),
         group: vrrp.group.value().map(|Name(name)| name.clone()),
-        announce_every: vrrp.announce_every.value().copied(),
+        announce_every: vrrp
+            .announce_every
+            .value()
+            .copied()
+            .or(virtual_mac.then_some(REMINDED_EVERY)),
+        virtual_mac,
     };
     Some(Vrrp {
         settings,

@@ -210,10 +210,12 @@ fn shared(instance: &InstanceDocument) -> String {
         addresses,
         since,
         fault,
+        virtual_mac,
         ..
     } = instance;
     let why = fault.as_ref().map(|fault| format!(" ({fault})")).unwrap_or_default();
-    format!("{name}: {role}{why} since {since}, {}", addresses.join(", "))
+    let mac = virtual_mac.as_ref().map(|mac| format!(" at {mac}")).unwrap_or_default();
+    format!("{name}: {role}{why} since {since}, {}{mac}", addresses.join(", "))
 }
 
 fn flows(flows: &super::Flows) -> String {

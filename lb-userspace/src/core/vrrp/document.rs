@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Vrrp;
 use super::machine::{Machine, Peer};
 use super::refusal::Refused;
+use super::virtual_link::virtual_mac;
 use crate::core::timestamp::{rfc3339, rfc3339_millis};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,9 @@ pub struct InstanceDocument {
     pub configured_priority: u8,
     pub interval_ms: u64,
     pub addresses: Vec<String>,
+    /// The MAC that the master has for them, where it is not its interface's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_mac: Option<String>,
     pub since: String,
     /// An operator sent it aside: it takes over only if nobody else does.
     pub aside: bool,
@@ -120,6 +124,10 @@ fn instance(machine: &Machine, now: Instant) -> InstanceDocument {
         configured_priority: settings.priority,
         interval_ms: u64::try_from(settings.interval.as_millis()).unwrap_or(u64::MAX),
         addresses: settings.addresses.iter().map(ToString::to_string).collect(),
+        virtual_mac: settings.virtual_mac.then(|| {
+            let mac = virtual_mac(settings.family(), settings.id);
+            mac.map(|byte| format!("{byte:02x}")).join(":")
+        }),
         since: rfc3339(machine.since().wall),
         aside: machine.is_aside(),
         master: machine.peer().map(master),
@@ -187,6 +195,9 @@ fn render_instance(instance: &InstanceDocument) -> String {
         line("fault", fault);
     }
     line("addresses", &instance.addresses.join(", "));
+    if let Some(mac) = &instance.virtual_mac {
+        line("MAC", &format!("{mac}, of whoever is master"));
+    }
     let priority = match (instance.priority, instance.configured_priority) {
         (now, configured) if now == configured => now.to_string(),
         (now, configured) => format!("{now}, in the file {configured}"),

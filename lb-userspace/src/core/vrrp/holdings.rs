@@ -3,24 +3,41 @@
 //! Only what carries our mark is ever too much.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::settings::{Address, Key};
 
 #[derive(Debug, Default)]
-pub struct Holdings(BTreeMap<Key, BTreeSet<Address>>);
+pub struct Holdings(BTreeMap<Key, Holding>);
+
+#[derive(Debug)]
+struct Holding {
+    /// The interface they are on.
+    home: Arc<str>,
+    addresses: BTreeSet<Address>,
+}
 
 impl Holdings {
-    pub fn own(&mut self, instance: &Key, addresses: &[Address]) {
-        self.0.entry(instance.clone()).or_default().extend(addresses);
+    pub fn own(&mut self, instance: &Key, home: &Arc<str>, addresses: &[Address]) {
+        let holding = self.0.entry(instance.clone()).or_insert_with(|| Holding {
+            home: home.clone(),
+            addresses: BTreeSet::new(),
+        });
+        holding.addresses.extend(addresses);
     }
 
     pub fn disown(&mut self, instance: &Key, addresses: &[Address]) {
-        if let Some(owned) = self.0.get_mut(instance) {
-            owned.retain(|own| !addresses.contains(own));
-            if owned.is_empty() {
+        if let Some(holding) = self.0.get_mut(instance) {
+            holding.addresses.retain(|own| !addresses.contains(own));
+            if holding.addresses.is_empty() {
                 self.0.remove(instance);
             }
         }
+    }
+
+    /// Where the instance has addresses, if it has any.
+    pub fn home(&self, instance: &Key) -> Option<&Arc<str>> {
+        self.0.get(instance).map(|holding| &holding.home)
     }
 
     /// Of what is to be on the interface, what is not, by instance.
@@ -46,9 +63,8 @@ impl Holdings {
     }
 
     fn on(&self, interface: &str) -> impl Iterator<Item = (&Key, &BTreeSet<Address>)> {
-        self.0
-            .iter()
-            .filter(move |(instance, _)| *instance.interface == *interface)
+        let here = self.0.iter().filter(move |(_, holding)| *holding.home == *interface);
+        here.map(|(instance, holding)| (instance, &holding.addresses))
     }
 }
 
@@ -75,8 +91,8 @@ mod tests {
     #[test]
     fn what_is_owned_is_missed_and_what_is_not_is_stray() {
         let mut holdings = Holdings::default();
-        holdings.own(&instance(1), &[address(1), address(2)]);
-        holdings.own(&instance(2), &[address(3)]);
+        holdings.own(&instance(1), &"eth0".into(), &[address(1), address(2)]);
+        holdings.own(&instance(2), &"eth0".into(), &[address(3)]);
         let there = [address(2), address(4)];
         let missing = vec![(instance(1), vec![address(1)]), (instance(2), vec![address(3)])];
         assert_eq!(holdings.missing("eth0", &there), missing);
@@ -91,6 +107,18 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_where_they_were_put() {
+        let mut holdings = Holdings::default();
+        holdings.own(&instance(1), &"naru4-1-2".into(), &[address(1)]);
+        assert_eq!(holdings.home(&instance(1)).map(|home| &**home), Some("naru4-1-2"));
+        assert_eq!(holdings.stray("naru4-1-2", &[address(1)]), []);
+        assert_eq!(holdings.stray("eth0", &[address(1)]), [address(1)]);
+        assert_eq!(holdings.missing("eth0", &[]), []);
+        holdings.disown(&instance(1), &[address(1)]);
+        assert_eq!(holdings.home(&instance(1)), None);
+    }
+
+    #[test]
     fn what_is_of_a_removed_address_s_block_goes_with_it() {
         let of = |text: &str, length| Address {
             address: text.parse().expect("an address"),
@@ -99,7 +127,7 @@ mod tests {
         let mut holdings = Holdings::default();
         let (near, far) = (of("198.18.0.2", 24), of("198.18.1.2", 24));
         let (alone, ipv6) = (of("198.18.0.3", 32), of("2001:db8::2", 64));
-        holdings.own(&instance(1), &[near, far, alone, ipv6]);
+        holdings.own(&instance(1), &"eth0".into(), &[near, far, alone, ipv6]);
         let removed = [of("198.18.0.1", 24), of("198.18.0.4", 32), of("2001:db8::1", 64)];
         assert_eq!(holdings.beside("eth0", &removed), [near]);
         assert_eq!(holdings.beside("eth1", &removed), []);

@@ -304,8 +304,10 @@ impl Machine {
             }
             State::Fault(_) => {}
         }
+        // With another MAC they are on another interface.
+        let all_move = old.virtual_mac != self.settings.virtual_mac;
         let without = |all: &[Address], others: &[Address]| -> Vec<Address> {
-            let kept = all.iter().filter(|address| !others.contains(address));
+            let kept = all.iter().filter(|address| all_move || !others.contains(address));
             kept.copied().collect()
         };
         let gone = without(&old.addresses, &self.settings.addresses);

@@ -22,6 +22,7 @@ mod sessions;
 pub mod settings;
 pub mod timing;
 pub mod track;
+pub mod virtual_link;
 
 #[cfg(test)]
 mod tests;

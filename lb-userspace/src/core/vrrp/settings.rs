@@ -41,6 +41,8 @@ pub struct Settings {
     pub group: Option<String>,
     /// How often the addresses are announced again without a reason. None: never.
     pub announce_every: Option<Duration>,
+    /// The addresses are on an interface with a MAC that whoever is master has: see `VirtualLink`.
+    pub virtual_mac: bool,
 }
 
 /// An address the master has, and the length of its prefix.

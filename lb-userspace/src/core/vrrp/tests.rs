@@ -42,6 +42,7 @@ pub fn settings(name: &str, id: u8, group: Option<&str>) -> Settings {
         peers: Vec::new(),
         group: group.map(str::to_owned),
         announce_every: None,
+        virtual_mac: false,
     }
 }
 

@@ -1,5 +1,5 @@
-//! Puts addresses on interfaces and takes them off, marked as ours, and sees what is there; without tokio, for whoever
-//! must not wait for others.
+//! Puts addresses on interfaces and takes them off, marked as ours, sets interfaces of ours up and down, and sees what is
+//! there; without tokio, for whoever must not wait for others.
 //!
 //! Decides nothing of who has which address, and touches none but those it is told. Tested in the lab.
 
@@ -18,7 +18,7 @@ use rtnetlink::packet_core::{
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
 };
-use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::Socket;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
@@ -27,6 +27,7 @@ use tracing::debug;
 use super::picture;
 use crate::core::network::Link;
 use crate::core::vrrp::settings::Address;
+use crate::core::vrrp::virtual_link::VirtualLink;
 
 /// As `ip -d address` shows it, from Linux 5.18 on: whose address this is.
 const MARK: AddressProtocol = AddressProtocol::Other(112);
@@ -47,20 +48,43 @@ pub struct Interface {
     pub link: Link,
     /// Those with our mark, whoever of us left them.
     pub marked: Vec<Address>,
+    /// It is an interface of ours.
+    pub virtual_link: Option<VirtualLink>,
+    /// Whether it carries anything or not.
+    pub is_set_up: bool,
+    pub is_macvlan: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    Put(Address),
+    /// Routed: with a route to its block by this interface.
+    Put {
+        own: Address,
+        routed: bool,
+    },
     Remove(Address),
+    SetUp,
+    SetDown,
 }
 
 /// As failures put it.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Put(own) => write!(f, "put {own}"),
+            Self::Put { own, .. } => write!(f, "put {own}"),
             Self::Remove(own) => write!(f, "remove {own}"),
+            Self::SetUp => f.write_str("set the interface of the virtual MAC up"),
+            Self::SetDown => f.write_str("set the interface of the virtual MAC down"),
+        }
+    }
+}
+
+impl Step {
+    /// In an operator's words, where the kernel's are not.
+    pub fn why(&self, error: &io::Error) -> String {
+        match (self, error.raw_os_error()) {
+            (Self::SetUp, Some(libc::EBUSY)) => "another macvlan there has that MAC".to_owned(),
+            _ => error.to_string(),
         }
     }
 }
@@ -118,9 +142,8 @@ impl Addresses {
         let links = self.dump(&RouteNetlinkMessage::GetLink(LinkMessage::default()));
         for message in links.context("read links (rtnetlink)")? {
             if let RouteNetlinkMessage::NewLink(message) = message {
-                let (ifindex, link) = picture::link(&message);
-                let marked = Vec::new();
-                interfaces.insert(ifindex, Interface { link, marked });
+                let (ifindex, interface) = interface(&message);
+                interfaces.insert(ifindex, interface);
             }
         }
         let addresses = self.dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default()));
@@ -145,31 +168,38 @@ impl Addresses {
 
     /// Takes all of these steps, in order; the failures. At most `STEPS_AT_ONCE`.
     pub fn take(&mut self, ifindex: u32, steps: &[Step]) -> Result<Vec<(Step, io::Error)>> {
+        let failed = self.ask(steps.iter().map(|step| request(ifindex, step)));
+        let failed = failed.context("change addresses (rtnetlink)")?;
+        let failed = failed.into_iter().map(|(number, error)| (steps[number], error));
+        Ok(failed.filter(|(step, error)| !is_done_already(step, error)).collect())
+    }
+
+    /// All of these at once; those that failed, by their place.
+    pub(super) fn ask(
+        &mut self,
+        requests: impl IntoIterator<Item = (RouteNetlinkMessage, u16)>,
+    ) -> Result<Vec<(usize, io::Error)>> {
         let first = self.sequence.wrapping_add(1);
         let mut buffer = Vec::new();
-        for step in steps {
-            let (message, flags) = match step {
-                Step::Put(own) => (
-                    RouteNetlinkMessage::NewAddress(message(ifindex, *own)),
-                    NLM_F_CREATE | NLM_F_REPLACE,
-                ),
-                Step::Remove(own) => (RouteNetlinkMessage::DelAddress(message(ifindex, *own)), 0),
-            };
+        for (message, flags) in requests {
             self.append(&mut buffer, message, flags | NLM_F_ACK);
         }
-        self.requests.send(&buffer, 0).context("change addresses (rtnetlink)")?;
+        self.requests.send(&buffer, 0)?;
         let mut failures = Vec::new();
-        let mut awaited = steps.len();
+        let asked = self.sequence.wrapping_add(1).wrapping_sub(first) as usize;
+        let mut awaited = asked;
         while awaited > 0 {
             for answer in self.receive()? {
                 let number = answer.header.sequence_number.wrapping_sub(first) as usize;
                 let NetlinkPayload::Error(error) = answer.payload else {
                     continue;
                 };
-                let Some(step) = steps.get(number) else { continue };
+                if number >= asked {
+                    continue;
+                }
                 awaited -= 1;
-                if error.code.is_some() && !is_done_already(step, error.raw_code()) {
-                    failures.push((*step, error.to_io()));
+                if error.code.is_some() {
+                    failures.push((number, error.to_io()));
                 }
             }
         }
@@ -237,14 +267,51 @@ impl Addresses {
     }
 }
 
+fn interface(message: &LinkMessage) -> (u32, Interface) {
+    let (ifindex, link) = picture::link(message);
+    let macvlan = |info: &LinkInfo| matches!(info, LinkInfo::Kind(InfoKind::MacVlan | InfoKind::MacVtap));
+    let is_macvlan = message.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.iter().any(macvlan),
+        _ => false,
+    });
+    let interface = Interface {
+        virtual_link: VirtualLink::recognise(&link.name, link.mac),
+        is_set_up: message.header.flags.contains(LinkFlags::Up),
+        is_macvlan,
+        link,
+        marked: Vec::new(),
+    };
+    (ifindex, interface)
+}
+
+fn request(ifindex: u32, step: &Step) -> (RouteNetlinkMessage, u16) {
+    let set = |flags| {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        message.header.flags = flags;
+        message.header.change_mask = LinkFlags::Up;
+        (RouteNetlinkMessage::SetLink(message), 0)
+    };
+    match step {
+        Step::Put { own, routed } => {
+            let message = RouteNetlinkMessage::NewAddress(message(ifindex, *own, *routed));
+            (message, NLM_F_CREATE | NLM_F_REPLACE)
+        }
+        Step::Remove(own) => (RouteNetlinkMessage::DelAddress(message(ifindex, *own, true)), 0),
+        Step::SetUp => set(LinkFlags::Up),
+        Step::SetDown => set(LinkFlags::empty()),
+    }
+}
+
 /// Somebody took it off, or the interface is gone with it.
-fn is_done_already(step: &Step, code: i32) -> bool {
-    matches!(step, Step::Remove(_)) && matches!(-code, libc::EADDRNOTAVAIL | libc::ENODEV)
+fn is_done_already(step: &Step, error: &io::Error) -> bool {
+    let gone = [libc::EADDRNOTAVAIL, libc::ENODEV].map(Some);
+    matches!(step, Step::Remove(_) | Step::SetDown) && gone.contains(&error.raw_os_error())
 }
 
 /// No probe for a double: it would take a second, and the address is ours by VRRP. And no source that the kernel chooses
 /// by itself, which in IPv4 is the first address of a prefix anyway.
-fn message(ifindex: u32, own: Address) -> AddressMessage {
+fn message(ifindex: u32, own: Address, routed: bool) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.index = ifindex;
     message.header.prefix_len = own.length;
@@ -257,12 +324,15 @@ fn message(ifindex: u32, own: Address) -> AddressMessage {
     attributes.push(AddressAttribute::Local(own.address));
     attributes.push(AddressAttribute::Address(own.address));
     attributes.push(AddressAttribute::Protocol(MARK));
+    let mut flags = AddressFlags::empty();
+    flags.set(AddressFlags::Noprefixroute, !routed);
     if own.address.is_ipv6() {
-        attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        flags |= AddressFlags::Nodad;
         let mut lifetime = CacheInfo::default();
         lifetime.ifa_valid = u32::MAX;
         lifetime.ifa_preferred = 0;
         attributes.push(AddressAttribute::CacheInfo(lifetime));
     }
+    attributes.push(AddressAttribute::Flags(flags));
     message
 }

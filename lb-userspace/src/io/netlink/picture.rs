@@ -1,6 +1,7 @@
 //! Translates rtnetlink's dumps into one `Network`.
 //!
-//! Asks only; what cannot be used to forward over Ethernet is left out here.
+//! Asks only; what cannot be used to forward over Ethernet is left out here, and so are the interfaces of virtual MACs:
+//! what is for them comes and goes by those below.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::{Error, Handle};
 
 use crate::core::network::{KernelRoute, Link, Network, Own, Prefix, XdpAttachment, XdpMode};
+use crate::core::vrrp::virtual_link::VirtualLink;
 
 pub struct Picture {
     pub network: Network,
@@ -30,6 +32,7 @@ pub async fn take(handle: &Handle) -> Result<Picture, Error> {
         .await?
         .iter()
         .map(link)
+        .filter(|(_, link)| VirtualLink::recognise(&link.name, link.mac).is_none())
         .collect::<BTreeMap<_, _>>();
     for message in all(handle.address().get().execute()).await? {
         if let (Some(link), Some(address)) = (links.get_mut(&message.header.index), address(&message)) {
@@ -50,10 +53,11 @@ pub async fn take(handle: &Handle) -> Result<Picture, Error> {
             }
         }
     }
+    let routes = routes(&found, |ifindex| links.contains_key(&ifindex));
     Ok(Picture {
         network: Network {
             links,
-            routes: routes(&found),
+            routes,
             neighbours,
         },
         permanent,
@@ -143,9 +147,11 @@ pub(super) fn address(message: &AddressMessage) -> Option<Own> {
     })
 }
 
-fn routes(messages: &[RouteMessage]) -> BTreeMap<Prefix, KernelRoute> {
+/// Those by interfaces of the picture.
+fn routes(messages: &[RouteMessage], is_there: impl Fn(u32) -> bool) -> BTreeMap<Prefix, KernelRoute> {
     let mut best: BTreeMap<Prefix, (Rank, KernelRoute)> = BTreeMap::new();
-    for (prefix, rank, route) in messages.iter().filter_map(route) {
+    let usable = messages.iter().filter_map(route);
+    for (prefix, rank, route) in usable.filter(|(.., route)| is_there(route.ifindex)) {
         match best.entry(prefix) {
             Entry::Vacant(place) => drop(place.insert((rank, route))),
             Entry::Occupied(mut place) if rank < place.get().0 => drop(place.insert((rank, route))),

@@ -11,8 +11,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::addresses::{Addresses, Step};
 use super::*;
+use crate::core::dns::Family;
 use crate::core::network::{KernelRoute, Own, Prefix};
+use crate::core::vrrp::settings::Address;
+use crate::core::vrrp::virtual_link::VirtualLink;
 
 const NEAR: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1));
 const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 2));
@@ -191,6 +195,52 @@ fn routes_follow_the_main_table_and_its_metrics() {
                 .is_some_and(|route| route.gateway == Some([198, 18, 0, 9].into()))
         })
         .await;
+    });
+}
+
+/// All that is said of addresses on it is said of the interface below.
+#[test]
+fn an_interface_for_a_virtual_mac_is_in_no_picture() {
+    in_lab(async |_lab| {
+        let mut watch = Watch::open().await.unwrap();
+        let (network, _) = until(&mut watch, |network| near(network).up).await;
+        let parent = index(&network, "near");
+        let link = VirtualLink {
+            family: Family::Ipv6,
+            id: 51,
+            parent,
+        };
+        let mut kernel = Addresses::open().unwrap();
+        kernel.make(&link).unwrap();
+        let is_ours = |interface: &addresses::Interface| interface.virtual_link == Some(link);
+        let seen = kernel.look().unwrap();
+        let (&ours, interface) = seen.iter().find(|(_, interface)| is_ours(interface)).unwrap();
+        assert!(interface.is_macvlan && !interface.is_set_up);
+        let own = Address {
+            address: "fe80::100".parse().unwrap(),
+            length: 64,
+        };
+        let failed = kernel
+            .take(ours, &[Step::SetUp, Step::Put { own, routed: true }])
+            .unwrap();
+        assert!(failed.is_empty(), "{failed:?}");
+        assert_eq!(kernel.look().unwrap()[&ours].marked, [own]);
+        // Its route to that block is now the older one.
+        ip("link set near down");
+        ip("link set near up");
+        ip("addr add 198.18.7.1/24 dev near");
+        let last = prefix([198, 18, 7, 0], 24);
+        let is_whole = |network: &Network| {
+            [last, LINK_LOCAL]
+                .iter()
+                .all(|block| network.routes.contains_key(block))
+        };
+        let (network, _) = until(&mut watch, is_whole).await;
+        assert!(!network.links.contains_key(&ours));
+        assert_eq!(network.routes[&LINK_LOCAL].ifindex, parent);
+        kernel.unmake(&link).unwrap();
+        assert!(!kernel.look().unwrap().values().any(is_ours));
+        kernel.unmake(&link).expect("it is gone, as it should be");
     });
 }
 

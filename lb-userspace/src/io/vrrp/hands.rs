@@ -2,7 +2,9 @@
 //! what is there, opens sockets and closes them: the kernel does all that in turn with whatever else changes the network,
 //! and may take as long as a card takes to be reset.
 //!
-//! Decides nothing. What it sees after an errand is told after it; what it saw before is never told. Tested in the lab.
+//! Makes the interfaces of virtual MACs, too. Decides nothing. What it sees after an errand is told after it; what it saw before is never told. Tested in the lab.
+
+mod virtual_links;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd as _;
@@ -14,10 +16,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tracing::warn;
 
+pub use self::virtual_links::Unmade;
+use self::virtual_links::VirtualLinks;
 use super::post::{Inbox, Outbox, post, wait_for};
 use super::socket::Socket;
 use super::{precedence, thread};
 use crate::core::dns::Family;
+use crate::core::vrrp::settings::Key;
 use crate::io::netlink::addresses::{Addresses, Interface, STEPS_AT_ONCE, Step};
 
 /// The kernel takes a part of a millisecond when nobody is in the way; adverts are due every few.
@@ -25,6 +30,8 @@ const PATIENCE: Duration = Duration::from_millis(5);
 /// From one look to the next, while much changes.
 const CALM: Duration = Duration::from_millis(5);
 const TRIES_AGAIN: Duration = Duration::from_millis(100);
+/// The kernel takes ten milliseconds and more to set an interface down, and makes all others wait.
+const RESTS_AFTER: Duration = Duration::from_millis(100);
 /// At the latest.
 const LOOKS_EVERY: Duration = Duration::from_secs(5);
 
@@ -51,7 +58,8 @@ enum Errand {
         steps: Vec<Step>,
         instance: Option<Arc<str>>,
     },
-    Listen(BTreeSet<Place>),
+    Listen(BTreeSet<Place>, BTreeSet<Key>),
+    Rest(u32),
     Close(Socket),
     Stop,
 }
@@ -65,7 +73,7 @@ pub enum Answer {
     },
     Opened(Place, Socket),
     /// After the errand of this number.
-    Seen(u64, Seats),
+    Seen(u64, Seats, Unmade),
 }
 
 impl Hands {
@@ -78,7 +86,10 @@ impl Hands {
             errands: ordered,
             answers: told,
             places: BTreeSet::new(),
+            virtual_links: VirtualLinks::default(),
             open: BTreeMap::new(),
+            resting: BTreeSet::new(),
+            rest_after: Instant::now(),
             done: 0,
             is_news: false,
             look_after: Instant::now(),
@@ -115,9 +126,15 @@ impl Hands {
         }
     }
 
-    /// Hears adverts in all these places from now on, as far as they are there.
-    pub fn listen(&mut self, places: BTreeSet<Place>) {
-        self.order(Errand::Listen(places));
+    /// Sets the interface down, unless it is set up again before there is time for that.
+    pub fn rest(&mut self, ifindex: u32) {
+        self.order(Errand::Rest(ifindex));
+    }
+
+    /// Hears adverts in all these places from now on, as far as they are there, and has interfaces for the virtual MACs of
+    /// these instances.
+    pub fn listen(&mut self, places: BTreeSet<Place>, with_virtual_mac: BTreeSet<Key>) {
+        self.order(Errand::Listen(places, with_virtual_mac));
     }
 
     pub fn close(&mut self, socket: Socket) {
@@ -128,7 +145,7 @@ impl Hands {
         loop {
             match self.early.pop_front().or_else(|| self.answers.take().ok())? {
                 // It shows what has changed since, and another comes.
-                Answer::Seen(after, _) if after < self.number => {}
+                Answer::Seen(after, ..) if after < self.number => {}
                 answer => return Some(answer),
             }
         }
@@ -164,8 +181,12 @@ struct Worker {
     errands: Inbox<(u64, Errand)>,
     answers: Outbox<Answer>,
     places: BTreeSet<Place>,
+    virtual_links: VirtualLinks,
     /// Those whose socket the keeper has, and the interface's index then.
     open: BTreeMap<Place, u32>,
+    /// Interfaces that are to be set down.
+    resting: BTreeSet<u32>,
+    rest_after: Instant,
     done: u64,
     /// There may be something to see.
     is_news: bool,
@@ -182,8 +203,12 @@ impl Worker {
             if self.is_news && now >= self.look_after {
                 self.look(now);
             }
+            if now >= self.rest_after {
+                self.set_down();
+            }
             self.wait();
         }
+        VirtualLinks::remove_all(&mut self.addresses);
     }
 
     /// False: that is all.
@@ -200,6 +225,9 @@ impl Worker {
                     steps,
                     instance,
                 } => {
+                    if steps.contains(&Step::SetUp) {
+                        self.resting.remove(&ifindex);
+                    }
                     let failures = self.take(ifindex, &steps);
                     self.answers.send(Answer::Taken {
                         number,
@@ -207,12 +235,17 @@ impl Worker {
                         failures,
                     });
                 }
-                Errand::Listen(places) => self.places = places,
+                Errand::Listen(places, with_virtual_mac) => {
+                    self.places = places;
+                    self.virtual_links.want(with_virtual_mac);
+                }
+                Errand::Rest(ifindex) => drop(self.resting.insert(ifindex)),
                 Errand::Close(socket) => drop(socket),
                 Errand::Stop => return false,
             }
             self.done = number;
             self.is_news = true;
+            self.rest_after = Instant::now() + RESTS_AFTER;
         }
     }
 
@@ -220,7 +253,7 @@ impl Worker {
         let mut failures = Failures::new();
         for steps in steps.chunks(STEPS_AT_ONCE) {
             match self.addresses.take(ifindex, steps) {
-                Ok(failed) => failures.extend(failed.iter().map(|(step, error)| (*step, error.to_string()))),
+                Ok(failed) => failures.extend(failed.iter().map(|(step, error)| (*step, step.why(error)))),
                 Err(error) => failures.extend(steps.iter().map(|step| (*step, format!("{error:#}")))),
             }
         }
@@ -229,8 +262,8 @@ impl Worker {
 
     fn look(&mut self, now: Instant) {
         self.look_before = now + LOOKS_EVERY;
-        let seen = match self.addresses.look() {
-            Ok(seen) => seen,
+        let seats = match self.see(now) {
+            Ok(seats) => seats,
             Err(error) => {
                 warn!(
                     error = format!("{error:#}"),
@@ -241,13 +274,18 @@ impl Worker {
             }
         };
         (self.is_news, self.look_after) = (false, now + CALM);
-        let by_name = seen.into_iter().map(|(ifindex, interface)| {
-            let name: Arc<str> = interface.link.name.as_str().into();
-            (name, (ifindex, interface))
-        });
-        let seats = by_name.collect();
         self.open_sockets(&seats);
-        self.answers.send(Answer::Seen(self.done, seats));
+        let unmade = self.virtual_links.unmade();
+        self.answers.send(Answer::Seen(self.done, seats, unmade));
+    }
+
+    /// With the interfaces of virtual MACs as they are wanted.
+    fn see(&mut self, now: Instant) -> Result<Seats> {
+        let seats = by_name(self.addresses.look()?);
+        if self.virtual_links.tidy(&mut self.addresses, &seats, now) {
+            return Ok(by_name(self.addresses.look()?));
+        }
+        Ok(seats)
     }
 
     fn open_sockets(&mut self, seats: &Seats) {
@@ -268,12 +306,33 @@ impl Worker {
         }
     }
 
+    fn set_down(&mut self) {
+        for ifindex in std::mem::take(&mut self.resting) {
+            for (step, why) in self.take(ifindex, &[Step::SetDown]) {
+                warn!(
+                    ifindex,
+                    why, "cannot {step}: it is silent only as long as nobody speaks on it"
+                );
+            }
+        }
+    }
+
     fn wait(&self) {
-        let due = if self.is_news {
+        let look = if self.is_news {
             self.look_after
         } else {
             self.look_before
         };
+        let rest = (!self.resting.is_empty()).then_some(self.rest_after);
+        let due = rest.map_or(look, |rest| rest.min(look));
         wait_for([self.errands.as_fd(), self.addresses.news()], due);
     }
+}
+
+fn by_name(seen: BTreeMap<u32, Interface>) -> Seats {
+    let named = seen.into_iter().map(|(ifindex, interface)| {
+        let name: Arc<str> = interface.link.name.as_str().into();
+        (name, (ifindex, interface))
+    });
+    named.collect()
 }

@@ -16,14 +16,14 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::announcer::Announcer;
-use super::hands::{Answer, Hands, Place, Seats};
+use super::hands::{Answer, Hands, Place, Seats, Unmade};
 use super::post::{Inbox, wait_for};
 use super::socket::Socket;
 use super::{News, Order, Pulse, precedence};
 use crate::core::vrrp::document::VrrpDocument;
 use crate::core::vrrp::holdings::Holdings;
 use crate::core::vrrp::random::Seed;
-use crate::core::vrrp::settings::Settings;
+use crate::core::vrrp::settings::{Key, Settings};
 use crate::core::vrrp::track::Tracked;
 use crate::core::vrrp::{Heard, Vrrp};
 use crate::core::world::Moment;
@@ -47,6 +47,9 @@ pub struct Keeper {
     sockets: BTreeMap<Place, Socket>,
     /// Those of the settings.
     wanted: BTreeSet<Place>,
+    /// Those that want an interface for their MAC.
+    with_virtual_mac: BTreeSet<Key>,
+    unmade: Unmade,
     /// Addresses of all instances.
     shared: BTreeSet<IpAddr>,
     lease_ids: BTreeMap<Arc<str>, LeaseId>,
@@ -79,6 +82,8 @@ impl Keeper {
             seats: BTreeMap::new(),
             sockets: BTreeMap::new(),
             wanted: BTreeSet::new(),
+            with_virtual_mac: BTreeSet::new(),
+            unmade: BTreeMap::new(),
             shared: BTreeSet::new(),
             lease_ids: BTreeMap::new(),
             stuck: BTreeMap::new(),
@@ -148,14 +153,16 @@ impl Keeper {
 
     /// Until it is known what is there.
     fn hold(&mut self, order: Order) {
+        let mut with_a_mac = self.with_virtual_mac.clone();
         if let Order::Configure(settings, lease_ids) = &order {
             self.wanted.extend(places(settings));
+            with_a_mac.extend(with_virtual_mac(settings));
             let shared = settings.iter().flat_map(|one| &one.addresses);
             self.shared = shared.map(|shared| shared.address).collect();
             // Who leaves does so by the socket and the lease it had.
             self.lease_ids.extend(lease_ids.clone());
         }
-        self.hands.listen(self.wanted.clone());
+        self.hands.listen(self.wanted.clone(), with_a_mac);
         self.held = Some((order, Instant::now() + PATIENCE));
     }
 
@@ -171,13 +178,14 @@ impl Keeper {
 
     fn configure(&mut self, settings: Vec<Settings>, lease_ids: BTreeMap<Arc<str>, LeaseId>) {
         let places = places(&settings);
+        self.with_virtual_mac = with_virtual_mac(&settings);
         self.tracked
             .retain(|name, _| settings.iter().any(|one| *one.name == **name));
         self.vrrp.reconfigure(settings, now());
         self.weigh_all();
         self.hear();
         self.turn();
-        self.hands.listen(places.clone());
+        self.hands.listen(places.clone(), self.with_virtual_mac.clone());
         self.wanted = places;
         self.close_sockets();
         self.lease_ids = lease_ids;
@@ -197,7 +205,7 @@ impl Keeper {
                         self.hands.close(old);
                     }
                 }
-                Answer::Seen(_, seats) => self.see(seats),
+                Answer::Seen(_, seats, unmade) => self.see(seats, unmade),
             }
         }
     }
@@ -207,6 +215,8 @@ impl Keeper {
             let mut tracked = tracked.clone();
             if self.hangs {
                 tracked.fault = Some(format!("the daemon has done nothing else for {HANGS_AFTER:?}"));
+            } else if let Some(homeless) = self.homeless(instance) {
+                tracked.fault = Some(homeless);
             }
             self.vrrp.weigh(instance, tracked, now());
         }
@@ -269,6 +279,11 @@ fn places(settings: &[Settings]) -> BTreeSet<Place> {
         .iter()
         .map(|one| (one.interface.clone(), one.family()))
         .collect()
+}
+
+fn with_virtual_mac(settings: &[Settings]) -> BTreeSet<Key> {
+    let with_it = settings.iter().filter(|one| one.virtual_mac);
+    with_it.map(Settings::key).collect()
 }
 
 fn seed() -> Result<Seed> {

@@ -67,6 +67,7 @@ fn what_is_not_said_has_a_usual_value() {
         (settings.peers.len(), settings.group, settings.announce_every),
         (0, None, None)
     );
+    assert!(!settings.virtual_mac);
     assert_eq!((password_file, key_file, track.len(), notify.len()), (None, None, 0, 0));
 }
 
@@ -133,6 +134,20 @@ group = "g"
     assert_eq!(track, tracked.map(|(what, weight)| Track { what, weight }));
 }
 
+/// Switches forget where a MAC is that says nothing.
+#[test]
+fn a_virtual_mac_is_announced_again_and_again() {
+    let with = |more: &str| {
+        let vrrp = settings(&format!("addresses = [\"198.18.0.1/24\"]\nvirtual_mac = true\n{more}"));
+        (vrrp.settings.virtual_mac, vrrp.settings.announce_every)
+    };
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(with(""), (true, seconds(60)));
+    assert_eq!(with("announce_every = \"5m\""), (true, seconds(300)));
+    let off = settings("addresses = [\"198.18.0.1/24\"]\nvirtual_mac = false").settings;
+    assert_eq!((off.virtual_mac, off.announce_every), (false, None));
+}
+
 #[test]
 fn a_key_is_for_version_3_and_takes_room() {
     let key = "key_file = \"/etc/naru/vrrp.key\"";
@@ -175,6 +190,14 @@ fn what_an_advert_cannot_say() {
         (
             "preempt = \"yes\"",
             "8:11 vrrp \"a\": preempt: must be true or false, not a string; ",
+        ),
+        (
+            "virtual_mac = \"00:00:5e:00:01:01\"",
+            "8:15 vrrp \"a\": virtual_mac: must be true or false, not a string; ",
+        ),
+        (
+            "virtual-mac = true",
+            "8:1 vrrp \"a\": unknown key `virtual-mac`; did you mean `virtual_mac`?",
         ),
         (
             "interval = \"30ms\"\nversion = 2",

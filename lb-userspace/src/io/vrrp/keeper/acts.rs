@@ -15,14 +15,13 @@ use super::{Keeper, now};
 use crate::core::dns::Family;
 use crate::core::vrrp::announcement::announcement;
 use crate::core::vrrp::command::{Command, Datagram, What};
-use crate::core::vrrp::settings::Address;
-use crate::io::netlink::addresses::Step;
+use crate::core::vrrp::settings::{Address, Key};
+use crate::io::netlink::addresses::{Interface, Step};
 
 impl Keeper {
     pub(super) fn carry_out(&mut self, command: Command) {
         let Command { instance, key, what } = command;
         let interface = key.interface.clone();
-        let ifindex = self.seats.get(&interface).map(|(ifindex, _)| *ifindex);
         match what {
             What::Send {
                 source,
@@ -40,28 +39,21 @@ impl Keeper {
             What::Lease(Some(until)) => self.set_lease(&instance, nanoseconds(until)),
             What::Lease(None) if self.stuck.contains_key(&instance) => self.set_lease(&instance, ENDED),
             What::Lease(None) => self.set_lease(&instance, ELSEWHERE),
-            What::Own(addresses) => match ifindex {
-                Some(ifindex) => {
-                    self.holdings.own(&key, &addresses);
-                    self.put(&instance, ifindex, &addresses);
+            What::Own(addresses) => match self.home(&key) {
+                Some(home) => {
+                    self.holdings.own(&key, &home, &addresses);
+                    self.put(&instance, &home, &addresses);
                 }
-                None => self.vrrp.not_owned(&instance, format!("{interface} is missing"), now()),
+                None => {
+                    let missing = || format!("{interface} is missing");
+                    let why = self.homeless(&instance).unwrap_or_else(missing);
+                    self.vrrp.not_owned(&instance, why, now());
+                }
             },
-            What::Disown(addresses) => {
-                self.holdings.disown(&key, &addresses);
-                self.announcer.forget(&addresses);
-                let Some(ifindex) = ifindex else { return };
-                if self.remove(&interface, ifindex, &addresses) {
-                    self.stuck.remove(&instance);
-                } else {
-                    // The program is told before anything else goes on.
-                    self.set_lease(&instance, ENDED);
-                    self.stuck.insert(instance, interface);
-                }
-            }
+            What::Disown(addresses) => self.disown(instance, &key, &addresses),
             // Where they are not.
             What::Announce(_) if self.without.contains(&instance) => {}
-            What::Announce(addresses) => self.announce(&interface, &addresses),
+            What::Announce(addresses) => self.announce(&key, &addresses),
             What::Moved(transition) => drop(self.news.send(News::Moved(transition))),
             What::Complain(words) => self.trouble(&instance, words),
         }
@@ -82,20 +74,48 @@ impl Keeper {
         datagrams.iter().filter(said).count() > 0
     }
 
-    fn put(&mut self, instance: &Arc<str>, ifindex: u32, addresses: &[Address]) {
-        let steps = addresses.iter().copied().map(Step::Put).collect();
+    fn disown(&mut self, instance: Arc<str>, key: &Key, addresses: &[Address]) {
+        let home = self.holdings.home(key).cloned().or_else(|| self.home(key));
+        self.holdings.disown(key, addresses);
+        self.announcer.forget(addresses);
+        let Some(home) = home else { return };
+        if self.remove(&home, addresses) {
+            self.stuck.remove(&instance);
+        } else {
+            // The program is told before anything else goes on.
+            self.set_lease(&instance, ENDED);
+            self.stuck.insert(instance, home.clone());
+        }
+        if let Some((ifindex, seat)) = self.seats.get(&home)
+            && seat.virtual_link.is_some()
+            && self.holdings.home(key).is_none()
+        {
+            self.hands.rest(*ifindex);
+        }
+    }
+
+    fn put(&mut self, instance: &Arc<str>, home: &str, addresses: &[Address]) {
+        let Some((ifindex, seat)) = self.seats.get(home) else {
+            return;
+        };
+        let first = seat.virtual_link.map(|_| Step::SetUp);
+        let puts = addresses.iter().map(|own| put(seat, own));
+        let steps = first.into_iter().chain(puts).collect();
         // It answers for them by the program until they are there.
-        if let Some(failures) = self.hands.take(ifindex, steps, Some(instance.clone())) {
+        if let Some(failures) = self.hands.take(*ifindex, steps, Some(instance.clone())) {
             self.failed(Some(instance), &failures);
         }
     }
 
     /// Those that the kernel takes off with them are back at once. False: they are there still, as far as it is known.
-    pub(super) fn remove(&mut self, interface: &str, ifindex: u32, addresses: &[Address]) -> bool {
-        let beside = self.holdings.beside(interface, addresses);
+    pub(super) fn remove(&mut self, home: &str, addresses: &[Address]) -> bool {
+        let Some((ifindex, seat)) = self.seats.get(home) else {
+            return true;
+        };
+        let beside = self.holdings.beside(home, addresses);
         let removes = addresses.iter().copied().map(Step::Remove);
-        let steps = removes.chain(beside.into_iter().map(Step::Put)).collect();
-        let Some(failures) = self.hands.take(ifindex, steps, None) else {
+        let steps = removes.chain(beside.iter().map(|own| put(seat, own))).collect();
+        let Some(failures) = self.hands.take(*ifindex, steps, None) else {
             return false;
         };
         self.failed(None, &failures);
@@ -121,8 +141,11 @@ impl Keeper {
         }
     }
 
-    fn announce(&mut self, interface: &str, addresses: &[Address]) {
-        let Some((ifindex, seat)) = self.seats.get(interface) else {
+    /// From the interface below, whatever MAC they have.
+    fn announce(&mut self, key: &Key, addresses: &[Address]) {
+        let interface = &key.interface;
+        let home = self.holdings.home(key).unwrap_or(interface);
+        let (Some((ifindex, _)), Some((_, seat))) = (self.seats.get(interface), self.seats.get(home)) else {
             return;
         };
         let routes = addresses.iter().any(|own| own.address.is_ipv6()) && forwards(interface);
@@ -130,6 +153,16 @@ impl Keeper {
         let frames: Vec<_> = addresses.iter().map(frame).collect();
         self.announcer.announce(*ifindex, &frames, Instant::now());
         self.announcer.send_due(Instant::now());
+    }
+}
+
+/// On an interface of ours without a route to the address's block: packets go there by the interface below. But a
+/// link-local one is of no use elsewhere.
+fn put(seat: &Interface, own: &Address) -> Step {
+    let is_link_local = matches!(own.address, IpAddr::V6(address) if address.is_unicast_link_local());
+    Step::Put {
+        own: *own,
+        routed: seat.virtual_link.is_none() || is_link_local,
     }
 }
 

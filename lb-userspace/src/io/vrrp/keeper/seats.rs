@@ -7,17 +7,19 @@ use std::sync::Arc;
 use lb_common::lease::ELSEWHERE;
 
 use super::super::Order;
-use super::super::hands::{Place, Seats};
+use super::super::hands::{Place, Seats, Unmade};
 use super::super::socket::Socket;
 use super::{Keeper, now};
 use crate::core::network::Own;
 use crate::core::vrrp::machine::{Link, Machine};
 use crate::core::vrrp::settings::{Address, Key};
+use crate::core::vrrp::virtual_link::VirtualLink;
+use crate::io::netlink::addresses::Interface;
 
 impl Keeper {
     /// What is there now, and what follows.
-    pub(super) fn see(&mut self, seats: Seats) {
-        self.seats = seats;
+    pub(super) fn see(&mut self, seats: Seats, unmade: Unmade) {
+        (self.seats, self.unmade) = (seats, unmade);
         self.mark_shared();
         self.close_sockets();
         let interfaces: BTreeSet<_> = self.wanted.iter().map(|(interface, _)| interface.clone()).collect();
@@ -25,6 +27,7 @@ impl Keeper {
             let link = self.link(interface);
             self.vrrp.link(interface, link, now());
         }
+        self.weigh_all();
         let is_tidy = self.tidy();
         if is_tidy || !matches!(self.held, Some((Order::Clear(_), _))) {
             self.begin_held();
@@ -81,19 +84,21 @@ impl Keeper {
         let seats: Vec<_> = self
             .seats
             .iter()
-            .map(|(name, (ifindex, seat))| (name.clone(), *ifindex, seat.marked.clone()))
+            .map(|(name, (_, seat))| (name.clone(), seat.marked.clone(), is_deaf(seat)))
             .collect();
         let mut is_tidy = true;
-        for (interface, ifindex, marked) in seats {
-            for (key, missing) in self.holdings.missing(&interface, &marked) {
+        self.release_stuck(|interface, seats| !seats.contains_key(interface));
+        for (interface, marked, is_deaf) in seats {
+            let served: &[Address] = if is_deaf { &[] } else { &marked };
+            for (key, missing) in self.holdings.missing(&interface, served) {
                 let Some(instance) = self.name_of(&key) else { continue };
                 let words = format!("somebody took {} off {interface}; putting it back", list(&missing));
                 self.trouble(&instance, words);
                 self.vrrp.address_lost(&instance, now());
             }
             let stray = self.holdings.stray(&interface, &marked);
-            if stray.is_empty() || self.remove(&interface, ifindex, &stray) {
-                self.release_stuck(&interface);
+            if stray.is_empty() || self.remove(&interface, &stray) {
+                self.release_stuck(|on, _| on == &*interface);
             } else {
                 is_tidy = false;
             }
@@ -101,19 +106,46 @@ impl Keeper {
         is_tidy
     }
 
-    /// Of instances whose addresses are gone from the interface at last.
-    fn release_stuck(&mut self, interface: &str) {
+    /// Of instances whose addresses are gone at last from such an interface.
+    fn release_stuck(&mut self, is_free: impl Fn(&str, &Seats) -> bool) {
         let all = std::mem::take(&mut self.stuck).into_iter();
-        let (gone, stuck): (BTreeMap<_, _>, _) = all.partition(|(_, on)| **on == *interface);
+        let (gone, stuck): (BTreeMap<_, _>, _) = all.partition(|(_, on)| is_free(on, &self.seats));
         self.stuck = stuck;
         gone.into_keys()
             .for_each(|instance| self.set_lease(&instance, ELSEWHERE));
+    }
+
+    /// The interface that the addresses of the instance go to, as far as it is there.
+    pub(super) fn home(&self, key: &Key) -> Option<Arc<str>> {
+        let (parent, _) = self.seats.get(&key.interface)?;
+        if !self.with_virtual_mac.contains(key) {
+            return Some(key.interface.clone());
+        }
+        let (home, _) = self.seats.get_key_value(&*VirtualLink::of(key, *parent).to_string())?;
+        Some(home.clone())
+    }
+
+    /// Why an instance with a virtual MAC has no interface for it, while the one below is there.
+    pub(super) fn homeless(&self, instance: &str) -> Option<String> {
+        let mut settings = self.vrrp.instances().map(Machine::settings);
+        let key = settings.find(|one| *one.name == *instance)?.key();
+        let (parent, _) = self.seats.get(&key.interface)?;
+        if self.home(&key).is_some() {
+            return None;
+        }
+        let missing = || format!("{} is missing", VirtualLink::of(&key, *parent));
+        Some(self.unmade.get(&key).cloned().unwrap_or_else(missing))
     }
 
     fn name_of(&self, key: &Key) -> Option<Arc<str>> {
         let mut settings = self.vrrp.instances().map(Machine::settings);
         settings.find(|one| one.key() == *key).map(|one| one.name.clone())
     }
+}
+
+/// An interface of ours that somebody has set down has its addresses for nothing.
+const fn is_deaf(seat: &Interface) -> bool {
+    seat.virtual_link.is_some() && !seat.is_set_up
 }
 
 fn list(addresses: &[Address]) -> String {
