@@ -11,9 +11,15 @@ use crate::core::config::Config;
 use crate::core::dns::Family;
 use crate::core::network::{Link, Network, Own, Prefix};
 use crate::core::vrrp::settings::{Address, Settings};
+use crate::core::vrrp::virtual_link::VirtualLink;
 
 #[cfg(test)]
 mod tests;
+
+/// Values of arp_ignore with which an interface answers for addresses of another interface no more.
+const OWN_ADDRESSES_ALONE: [u32; 3] = [1, 2, 8];
+/// The value of arp_announce with which an interface asks in the name of its own addresses.
+const BEST_ADDRESS: u32 = 2;
 
 /// Of one interface, or of "all".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +72,7 @@ pub fn troubles(config: &Config, network: &Network, read: impl Fn(&Sysctl<'_>) -
         let all = match section.family() {
             Family::Ipv4 => [
                 host.unanswered(section),
+                host.beside_the_virtual_mac(section),
                 host.answered_elsewhere(section),
                 host.unheard(section),
                 host.taken_along(section),
@@ -82,7 +89,8 @@ pub fn troubles(config: &Config, network: &Network, read: impl Fn(&Sysctl<'_>) -
 impl<R: Fn(&Sysctl<'_>) -> Option<u32>> Host<'_, R> {
     /// Nobody on the link learns where the address is.
     fn unanswered(&self, section: &Settings) -> Vec<String> {
-        let (sysctl, value) = self.of_both(&section.interface, "arp_ignore");
+        let home = self.home(section);
+        let (sysctl, value) = self.of_both(&home, "arp_ignore");
         let is_silent = |shared: &&Address| value == 8 || value == 2 && shared.length == 32;
         let silent: Vec<_> = section
             .addresses
@@ -97,6 +105,48 @@ impl<R: Fn(&Sysctl<'_>) -> Option<u32>> Host<'_, R> {
             "nobody learns by ARP where {} is: {sysctl} is {value}; set it to 1",
             silent.join(", ")
         )]
+    }
+
+    /// The interface below an own one for the virtual MAC speaks for the address, too; or nobody does.
+    fn beside_the_virtual_mac(&self, section: &Settings) -> Vec<String> {
+        let interface = &*section.interface;
+        // Where it has no address it is not ready, and the instance at fault for that.
+        let has_address = |link: &&Link| link.addresses.iter().any(|own| own.address.is_ipv4());
+        let is_there = (self.read)(&ipv4(interface, "arp_ignore")).is_some();
+        if !section.virtual_mac || !is_there || self.link(section).filter(has_address).is_none() {
+            return Vec::new();
+        }
+        let addresses: Vec<_> = section.addresses.iter().map(|own| own.address.to_string()).collect();
+        let addresses = addresses.join(", ");
+        let mut troubles = Vec::new();
+        if !OWN_ADDRESSES_ALONE.contains(&self.of_either(interface, "arp_ignore")) {
+            let sysctl = ipv4(interface, "arp_ignore");
+            troubles.push(format!(
+                "{interface} answers by ARP for {addresses} with its own MAC, beside the virtual one; set {sysctl} to 1"
+            ));
+        }
+        if self.of_either(interface, "arp_announce") != BEST_ADDRESS {
+            let sysctl = ipv4(interface, "arp_announce");
+            troubles.push(format!(
+                "when this host itself answers from {addresses}, {interface} asks by ARP with its own MAC, which neighbours \
+                 learn; set {sysctl} to {BEST_ADDRESS}"
+            ));
+        }
+        let filter = ipv4("all", "arp_filter");
+        if (self.read)(&filter).is_some_and(|value| value != 0) {
+            troubles.push(format!(
+                "nobody learns by ARP where {addresses} is: {filter} is 1; set it to 0"
+            ));
+        }
+        let blocks = section.addresses.iter().filter(|shared| shared.length < 32);
+        let blocks: BTreeSet<_> = blocks
+            .map(|shared| Prefix::around(shared.address, shared.length))
+            .collect();
+        let elsewhere = blocks.iter().filter(|block| self.way_to(block) != Some(interface));
+        troubles.extend(elsewhere.map(|block| {
+            format!("no route to {block} leads through {interface}, and virtual_mac adds none; add one, or an address")
+        }));
+        troubles
     }
 
     /// Clients find another interface, past the program and its lease.
@@ -146,7 +196,7 @@ impl<R: Fn(&Sysctl<'_>) -> Option<u32>> Host<'_, R> {
 
     /// A node's own address goes when the shared one does.
     fn taken_along(&self, section: &Settings) -> Vec<String> {
-        if self.of_either(&section.interface, "promote_secondaries") != 0 {
+        if section.virtual_mac || self.of_either(&section.interface, "promote_secondaries") != 0 {
             return Vec::new();
         }
         let all = self.link(section).map_or(&[][..], |link| &link.addresses);
@@ -195,8 +245,19 @@ impl<R: Fn(&Sysctl<'_>) -> Option<u32>> Host<'_, R> {
     }
 
     fn link(&self, section: &Settings) -> Option<&Link> {
-        let mut links = self.network.links.values();
-        links.find(|link| *link.name == *section.interface)
+        self.numbered(section).map(|(_, link)| link)
+    }
+
+    fn numbered(&self, section: &Settings) -> Option<(u32, &Link)> {
+        let mut links = self.network.links.iter().map(|(ifindex, link)| (*ifindex, link));
+        links.find(|(_, link)| *link.name == *section.interface)
+    }
+
+    /// The interface that the addresses are on.
+    fn home(&self, section: &Settings) -> String {
+        let parent = self.numbered(section).filter(|_| section.virtual_mac);
+        let own = parent.map(|(parent, _)| VirtualLink::of(&section.key(), parent).to_string());
+        own.unwrap_or_else(|| section.interface.to_string())
     }
 
     /// The interface that packets to it leave by.

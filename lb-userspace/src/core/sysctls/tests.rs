@@ -157,6 +157,49 @@ fn an_own_address_that_hangs_on_a_shared_one_is_told_of() {
 }
 
 #[test]
+fn what_spoils_a_virtual_mac_is_told_of() {
+    let near = network(&[("eth0", &["198.18.0.11/24"])]);
+    let section = config(&format!("{VIP}\nvirtual_mac = true"));
+    let good = [
+        ("net.ipv4.conf.eth0.arp_ignore", 1),
+        ("net.ipv4.conf.all.arp_announce", 2),
+    ];
+    assert_eq!(troubles_of(&section, &near, &good), [""; 0]);
+    assert_eq!(
+        troubles_of(&section, &near, &[]),
+        [
+            "[vrrp.a] eth0 answers by ARP for 198.18.0.100 with its own MAC, beside the virtual one; set \
+             net.ipv4.conf.eth0.arp_ignore to 1",
+            "[vrrp.a] when this host itself answers from 198.18.0.100, eth0 asks by ARP with its own MAC, which neighbours \
+             learn; set net.ipv4.conf.eth0.arp_announce to 2"
+        ]
+    );
+    let with = |more: (&'static str, u32)| troubles_of(&section, &near, &[&good[..], &[more]].concat());
+    assert_eq!(
+        with(("net.ipv4.conf.all.arp_filter", 1)),
+        ["[vrrp.a] nobody learns by ARP where 198.18.0.100 is: net.ipv4.conf.all.arp_filter is 1; set it to 0"]
+    );
+    assert_eq!(
+        with(("net.ipv4.conf.all.arp_ignore", 8)),
+        ["[vrrp.a] nobody learns by ARP where 198.18.0.100/24 is: net.ipv4.conf.all.arp_ignore is 8; set it to 1"]
+    );
+    assert_eq!(
+        with(("net.ipv4.conf.eth0.arp_ignore", 8)),
+        [""; 0],
+        "it is of the interface below"
+    );
+    let far = network(&[("eth0", &["198.18.9.11/24"])]);
+    assert_eq!(
+        troubles_of(&section, &far, &good),
+        ["[vrrp.a] no route to 198.18.0.0/24 leads through eth0, and virtual_mac adds none; add one, or an address"]
+    );
+    let alone = config("addresses = [\"198.18.0.100\"]\nvirtual_mac = true");
+    assert_eq!(troubles_of(&alone, &far, &good), [""; 0]);
+    let behind = network(&[("eth0", &["198.18.0.100/24", "198.18.0.11/24"])]);
+    assert_eq!(troubles_of(&section, &behind, &good), [""; 0], "none goes with it");
+}
+
+#[test]
 fn an_interface_without_ipv6_is_told_of() {
     let network = network(&[("eth0", &["198.18.0.11/24"])]);
     let six = config("addresses = [\"fe80::100/64\"]");
