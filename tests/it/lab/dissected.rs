@@ -19,7 +19,8 @@ fn reads(frame: &Dissected, expected: &[(&str, &[&str])]) -> Result<()> {
     Ok(())
 }
 
-const FIELDS: &[&str] = &[
+pub(super) const FIELDS: &[&str] = &[
+    "frame.time_epoch",
     "eth.src",
     "eth.dst",
     "ip.src",
@@ -145,7 +146,7 @@ fn said(lab: &Lab, net: &Twins) -> Result<Vec<Dissected>> {
     })
 }
 
-fn is(frame: &Dissected, field: &str, value: &str) -> bool {
+pub(super) fn is(frame: &Dissected, field: &str, value: &str) -> bool {
     frame.get(field).is_some_and(|found| found[0] == value)
 }
 
@@ -172,7 +173,7 @@ fn check_adverts(frames: &[Dissected], id: &str, priority: &str, expected: &[(&s
     reads(last, &[("vrrp.prio", &["0"])])
 }
 
-fn check_arp(frames: &[Dissected], mac: &str, address: &str) -> Result<()> {
+pub(super) fn check_arp(frames: &[Dissected], mac: &str, address: &str) -> Result<()> {
     let told = frames.iter().filter(|frame| is(frame, "arp.src.proto_ipv4", address));
     let told: Vec<_> = told.filter(|frame| is(frame, "eth.dst", "ff:ff:ff:ff:ff:ff")).collect();
     ensure!(told.len() > 1, "{address} was announced {} times", told.len());
@@ -186,7 +187,7 @@ fn check_arp(frames: &[Dissected], mac: &str, address: &str) -> Result<()> {
     told.into_iter().try_for_each(|frame| reads(frame, expected))
 }
 
-fn check_neighbour(frames: &[Dissected], mac: &str, address: &str) -> Result<()> {
+pub(super) fn check_neighbour(frames: &[Dissected], mac: &str, address: &str) -> Result<()> {
     let told = frames
         .iter()
         .filter(|frame| is(frame, "icmpv6.nd.na.target_address", address));

@@ -35,6 +35,8 @@ mod reload;
 mod steering;
 mod sysctls;
 mod traffic;
+mod virtual_mac;
+mod virtual_mac_changes;
 mod ways;
 
 use std::net::SocketAddr;

@@ -20,13 +20,13 @@ fn lost_none(pair: &Pair, net: &Twins, since: Instant) -> Result<()> {
     pair.owned_by(&[&net.a])
 }
 
-fn reloaded(naru: &Naru, from: &str, to: &str) -> Result<()> {
+pub(super) fn reloaded(naru: &Naru, from: &str, to: &str) -> Result<()> {
     let before = generation(naru)?;
     naru.edit(from, to)?;
     applied_after(naru, before)
 }
 
-fn instance(naru: &Naru) -> Result<Value> {
+pub(super) fn instance(naru: &Naru) -> Result<Value> {
     let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
     Ok(named(&told["instances"], "main")?.clone())
 }

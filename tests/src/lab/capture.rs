@@ -24,10 +24,15 @@ pub type Dissected = Map<String, Value>;
 impl Capture {
     /// Of the frames that this filter of pcap lets through; returns when they are being taken down.
     pub fn start(lab: &Lab, host: &Namespace, filter: &str) -> Result<Self> {
-        let file = lab.folder().join(format!("{}.pcapng", host.role()));
-        let log = lab.folder().join(format!("{}-tshark.log", host.role()));
+        Self::at(lab, host, "eth0", host.role(), filter)
+    }
+
+    /// At this interface; `name` is for its files.
+    pub fn at(lab: &Lab, host: &Namespace, interface: &str, name: &str, filter: &str) -> Result<Self> {
+        let file = lab.folder().join(format!("{name}.pcapng"));
+        let log = lab.folder().join(format!("{name}-tshark.log"));
         let mut command = host.command("tshark");
-        command.args(["-i", "eth0", "-f", filter, "-w"]).arg(&file);
+        command.args(["-i", interface, "-f", filter, "-w"]).arg(&file);
         let process = Process::spawn(command.stdout(File::create(&log)?).stderr(File::create(&log)?))?;
         until(WITHIN, || {
             let size = fs::metadata(&file).map_or(0, |file| file.len());

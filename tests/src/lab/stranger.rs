@@ -134,6 +134,11 @@ impl Stranger {
         Ok(Self { socket, mac })
     }
 
+    /// Speaks under this MAC from now on.
+    pub const fn assume(&mut self, mac: [u8; 6]) {
+        self.mac = mac;
+    }
+
     pub fn say(&self, forged: &Forged) -> Result<()> {
         let mut frame = [forged.mac, self.mac].concat();
         frame.extend(IPV4.to_be_bytes());

@@ -9,10 +9,11 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use super::topology::{cable, same_digits};
-use super::{BACKEND_PORT, Lab, Namespace, Nginx, PassProgram, VIP};
+use super::{BACKEND_PORT, Capture, Lab, Namespace, Nginx, PassProgram, VIP};
 
 pub struct Twins {
     // Dropped first: a program is detached while its interface is still there.
@@ -126,6 +127,29 @@ impl Twins {
     pub fn plug_in(&self, host: &Namespace, plugged: bool) -> Result<()> {
         let state = if plugged { "up" } else { "down" };
         self.switch.ip(&format!("link set {} {state}", host.role()))
+    }
+
+    /// What this host says, as the switch hears it, of the frames that this filter of pcap lets through.
+    pub fn overhear(&self, lab: &Lab, host: &Namespace, filter: &str) -> Result<Capture> {
+        let (port, filter) = (host.role(), format!("inbound and ({filter})"));
+        Capture::at(lab, &self.switch, port, &format!("{port}-port"), &filter)
+    }
+
+    /// The port by which the switch sends frames to this MAC, which is named as a host; None: by all.
+    pub fn port_of(&self, mac: &str) -> Result<Option<String>> {
+        let shown = self.switch.stdout("bridge", &["-j", "fdb", "show", "br", "bridge"])?;
+        let entries: Value = serde_json::from_str(&shown)?;
+        let mut entries = entries.as_array().context("a list of MACs")?.iter();
+        let entry = entries.find(|entry| entry["mac"] == mac);
+        Ok(entry.and_then(|entry| entry["ifname"].as_str()).map(str::to_owned))
+    }
+
+    /// The switch asks every second which multicast groups are heard.
+    pub fn ask_for_groups(&self) -> Result<()> {
+        self.switch.ip(
+            "link set bridge type bridge mcast_querier 1 mcast_query_interval 100 mcast_query_response_interval 50 \
+             mcast_startup_query_interval 100",
+        )
     }
 
     /// The hardware address of a host.
