@@ -29,7 +29,11 @@ pub struct Sysctl<'a> {
     key: &'a str,
 }
 
-impl Sysctl<'_> {
+impl<'a> Sysctl<'a> {
+    pub const fn new(family: Family, interface: &'a str, key: &'a str) -> Self {
+        Self { family, interface, key }
+    }
+
     fn parts(&self) -> [&str; 5] {
         let family = match self.family {
             Family::Ipv4 => "ipv4",
@@ -38,9 +42,8 @@ impl Sysctl<'_> {
         ["net", family, "conf", self.interface, self.key]
     }
 
-    /// Below /proc/sys.
     pub fn path(&self) -> String {
-        self.parts().join("/")
+        format!("/proc/sys/{}", self.parts().join("/"))
     }
 }
 
@@ -270,9 +273,5 @@ impl<R: Fn(&Sysctl<'_>) -> Option<u32>> Host<'_, R> {
 }
 
 const fn ipv4<'a>(interface: &'a str, key: &'a str) -> Sysctl<'a> {
-    Sysctl {
-        family: Family::Ipv4,
-        interface,
-        key,
-    }
+    Sysctl::new(Family::Ipv4, interface, key)
 }

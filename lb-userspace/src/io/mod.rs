@@ -11,6 +11,7 @@ pub mod netlink;
 pub mod privileges;
 pub mod probes;
 pub mod programs;
+pub mod random;
 pub mod record;
 pub mod sysctls;
 pub mod systemd;

@@ -129,7 +129,7 @@ fn said(lab: &Lab, net: &Twins) -> Result<Vec<Dissected>> {
     let capture = Capture::start(lab, &net.watcher, "ip proto 112 or ip6 proto 112 or arp or icmp6")?;
     let mut naru = Naru::run(lab, &net.a, &text)?;
     until(EVENTUALLY, || {
-        let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
+        let told = naru.vrrp()?;
         let mut instances = told["instances"].as_array().context("a list of instances")?.iter();
         ensure!(
             instances.all(|one| one["role"] == "master" && number(&one["sent"]) > 2),

@@ -23,7 +23,7 @@ pub(super) type Causes = BTreeMap<String, u64>;
 
 /// By instance, and at last for nobody.
 pub(super) fn refused(naru: &Naru) -> Result<(BTreeMap<String, Causes>, Causes)> {
-    let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
+    let told = naru.vrrp()?;
     let causes = |value: &Value| serde_json::from_value::<Causes>(value.clone());
     let instances = told["instances"].as_array().context("a list of instances")?;
     let by_instance = instances.iter().map(|one| {
@@ -42,7 +42,7 @@ fn counts(causes: &[&str]) -> Causes {
 /// What each has done so far of its own accord.
 fn moves(pair: &Pair) -> Result<Vec<Value>> {
     let moves = [&pair.a, &pair.b].map(|naru| {
-        let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
+        let told = naru.vrrp()?;
         let instances = told["instances"].as_array().context("a list of instances")?;
         let claims: Vec<_> = instances.iter().map(|one| one["claims_in_vain"].clone()).collect();
         Ok(serde_json::json!([told["transitions"], claims]))

@@ -135,13 +135,9 @@ impl Mixed<'_> {
         Ok(count > 0)
     }
 
-    fn told(&self) -> Result<Value> {
-        Ok(serde_json::from_str(&self.naru.tell(&["vrrp", "--json"])?)?)
-    }
-
     /// Naru says so, and so do the addresses of both.
     fn roles(&self, role: &str) -> Result<()> {
-        let told = self.told()?;
+        let told = self.naru.vrrp()?;
         let instances = told["instances"].as_array().context("a list of instances")?;
         let all = instances.iter().all(|instance| instance["role"] == role);
         ensure!(all && instances.len() == self.wires.len(), "not all are {role}: {told}");
@@ -179,7 +175,7 @@ impl Mixed<'_> {
     }
 
     fn refused_nothing(&self, keepalived: &Keepalived) -> Result<()> {
-        let told = self.told()?;
+        let told = self.naru.vrrp()?;
         for instance in told["instances"].as_array().context("a list of instances")? {
             ensure!(number(&instance["received"]) > 0, "heard nothing: {instance}");
             ensure!(instance["refused"] == serde_json::json!({}), "{instance}");
@@ -232,7 +228,7 @@ fn interoperates(wires: &'static [Wire]) {
         net.cut_off(&net.b)?;
         keepalived.kill()?;
         until(EVENTUALLY, || {
-            let told = mixed.told()?;
+            let told = mixed.naru.vrrp()?;
             let instances = told["instances"].as_array().context("a list of instances")?;
             ensure!(instances.iter().all(|instance| instance["role"] == "master"), "{told}");
             Ok(())

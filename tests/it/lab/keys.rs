@@ -10,6 +10,7 @@ use lb_userspace::core::vrrp::sealed::Secrets;
 
 use super::hostile_adverts::*;
 use super::ownership::{EVENTUALLY, GRACE, Pair, config, has_role};
+use super::ownership_changes::instance;
 use super::*;
 
 const KEY: &str = "correct horse battery staple";
@@ -43,15 +44,10 @@ fn key_line(file: &Path) -> String {
     format!("key_file = {file:?}\n")
 }
 
-fn vrrp(naru: &Naru) -> Result<Value> {
-    let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
-    Ok(named(&told["instances"], "main")?.clone())
-}
-
 /// Each knows that the other has the key.
 fn acquainted(pair: &Pair) -> Result<()> {
     for (naru, other) in [(&pair.a, OF_B), (&pair.b, OF_A)] {
-        let told = vrrp(naru)?;
+        let told = instance(naru)?;
         let others = told["acquaintances"].as_array().context("a list")?;
         let addresses: Vec<_> = others.iter().map(|one| one["address"].clone()).collect();
         ensure!(
@@ -151,12 +147,12 @@ fn recordings_move_nothing_and_takeovers_do() {
         pair.a.kill9()?;
         until(EVENTUALLY, || has_role(&pair.b, "master"))?;
         pair.caller.lost_for(fault, EVENTUALLY)?;
-        let (before, counted) = (vrrp(&pair.b)?, count(&pair.b, "not proven to be new")?);
+        let (before, counted) = (instance(&pair.b)?, count(&pair.b, "not proven to be new")?);
         repeat(&stranger, &recorder.of(OF_A))?;
         until_true(SOON, "not proven to be new", || {
             Ok(count(&pair.b, "not proven to be new")? > counted)
         })?;
-        let told = vrrp(&pair.b)?;
+        let told = instance(&pair.b)?;
         ensure!(
             told["role"] == "master" && told["since"] == before["since"],
             "{told}, before {before}"

@@ -9,7 +9,7 @@ use super::*;
 
 pub(super) const EVENTUALLY: Duration = Duration::from_secs(10);
 /// At adverts every 30 ms; the goals are half of it, and a busy machine is slow.
-const CRASH: Duration = Duration::from_millis(400);
+pub(super) const CRASH: Duration = Duration::from_millis(400);
 pub(super) const GRACE: Duration = Duration::from_millis(150);
 
 pub(super) struct Pair<'lab> {
@@ -59,9 +59,7 @@ impl<'lab> Pair<'lab> {
 
     /// Clients were kept waiting no longer than this, and `b` has the address, alone.
     fn moved(&self, net: &Twins, fault: Instant, within: Duration) -> Result<()> {
-        let lost = self.caller.lost_for(fault, EVENTUALLY)?;
-        note(&format!("calls were lost for {lost:?}"));
-        ensure!(lost <= within, "calls were lost for {lost:?}");
+        lost_at_most(within, self.caller.lost_for(fault, EVENTUALLY)?, "on the way over")?;
         until(EVENTUALLY, || has_role(&self.b, "master"))?;
         self.owned_by(&[&net.a, &net.b])
     }
@@ -76,6 +74,14 @@ impl<'lab> Pair<'lab> {
         );
         Ok(())
     }
+}
+
+/// And says so.
+pub(super) fn lost_at_most(bound: Duration, lost: Duration, when: &str) -> Result<()> {
+    let words = format!("{when}: calls were lost for {lost:?}");
+    note(&words);
+    ensure!(lost <= bound, words);
+    Ok(())
 }
 
 pub(super) fn has_role(naru: &Naru, role: &str) -> Result<()> {
@@ -170,9 +176,7 @@ fn an_operator_moves_the_address_and_takes_it_back() {
         has_role(&pair.a, "backup")?;
         let fault = Instant::now();
         pair.a.tell(&["failback"])?;
-        let lost = pair.caller.lost_for(fault, EVENTUALLY)?;
-        note(&format!("calls were lost for {lost:?} on the way back"));
-        ensure!(lost <= GRACE, "{lost:?}");
+        lost_at_most(GRACE, pair.caller.lost_for(fault, EVENTUALLY)?, "on the way back")?;
         until(EVENTUALLY, || has_role(&pair.a, "master"))?;
         pair.owned_by(&[&net.a, &net.b, &net.a])
     });
@@ -229,18 +233,13 @@ fn addresses_of_ipv6_move_as_well() {
 
         let fault = Instant::now();
         a.kill9()?;
-        let lost = caller.lost_for(fault, EVENTUALLY)?;
-        note(&format!("calls were lost for {lost:?}"));
-        ensure!(lost <= CRASH, "{lost:?}");
+        lost_at_most(CRASH, caller.lost_for(fault, EVENTUALLY)?, "killed")?;
         has_role(&b, "master")?;
         a.start()?;
         until(EVENTUALLY, || has_role(&a, "master"))?;
         let fault = Instant::now();
         a.stop()?;
-        let lost = caller.lost_for(fault, EVENTUALLY)?;
-        note(&format!("calls were lost for {lost:?} at the end of a"));
-        ensure!(lost <= GRACE, "{lost:?}");
-        Ok(())
+        lost_at_most(GRACE, caller.lost_for(fault, EVENTUALLY)?, "stopped")
     });
 }
 
@@ -279,7 +278,7 @@ fn adverts_go_on_while_255_addresses_are_announced() {
         let gaps = adverts.longest_gap(begun);
         note(&format!("longest time between two adverts: {gaps:?}"));
         for naru in [&a, &b] {
-            let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
+            let told = naru.vrrp()?;
             let instance = &told["instances"][0];
             ensure!(instance["late"] == 0 && instance["claims_in_vain"] == 0, "{told}");
         }
@@ -325,7 +324,7 @@ fn adverts_go_on_while_the_kernel_makes_everybody_wait() {
         })?;
         note(&format!("a change of addresses took up to {slowest:?}"));
         for (naru, role) in [(&pair.a, "master"), (&pair.b, "backup")] {
-            let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
+            let told = naru.vrrp()?;
             let instance = &told["instances"][0];
             ensure!(instance["late"] == 0 && instance["role"] == role, "{told}");
         }
@@ -351,7 +350,7 @@ fn a_node_that_is_deaf_is_no_second_master() {
 fn lost_adverts_move_nothing_back_and_forth() {
     paired(|_, net, pair| {
         let changes = |naru: &Naru| -> Result<usize> {
-            let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
+            let told = naru.vrrp()?;
             Ok(told["transitions"].as_array().context("a list of transitions")?.len())
         };
         let before = changes(&pair.a)? + changes(&pair.b)?;

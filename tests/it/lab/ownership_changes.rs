@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use lb_tests::lab::*;
 
-use super::ownership::{EVENTUALLY, GRACE, Pair, addresses, config, has_role, paired};
+use super::ownership::{EVENTUALLY, GRACE, Pair, addresses, config, has_role, lost_at_most, paired};
 use super::*;
 
 /// What tracking may take, clients waiting.
@@ -27,7 +27,7 @@ pub(super) fn reloaded(naru: &Naru, from: &str, to: &str) -> Result<()> {
 }
 
 pub(super) fn instance(naru: &Naru) -> Result<Value> {
-    let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
+    let told = naru.vrrp()?;
     Ok(named(&told["instances"], "main")?.clone())
 }
 
@@ -96,9 +96,7 @@ fn waited(pair: &Pair, what: &str, from: &str, to: &str) -> Result<()> {
     reloaded(&pair.a, from, to)?;
     pair.caller.lost_for(begun, EVENTUALLY)?;
     let (_, lost) = pair.caller.since(begun);
-    note(&format!("calls were lost for {lost:?} {what}"));
-    ensure!(lost <= GRACE, "calls were lost for {lost:?} {what}");
-    Ok(())
+    lost_at_most(GRACE, lost, what)
 }
 
 #[test]
@@ -190,9 +188,7 @@ fn a_node_whose_service_is_down_hands_over_and_tells_of_it() {
         for name in &names {
             pair.a.tell(&["disable", &format!("web/{name}")])?;
         }
-        let lost = pair.caller.lost_for(fault, EVENTUALLY)?;
-        note(&format!("calls were lost for {lost:?}"));
-        ensure!(lost <= TRACKED, "calls were lost for {lost:?}");
+        lost_at_most(TRACKED, pair.caller.lost_for(fault, EVENTUALLY)?, "on the way over")?;
         has_role(&pair.b, "master")?;
         let shown = instance(&pair.a)?;
         ensure!(
@@ -205,9 +201,7 @@ fn a_node_whose_service_is_down_hands_over_and_tells_of_it() {
             pair.a.tell(&["enable", &format!("web/{name}")])?;
         }
         until(EVENTUALLY, || has_role(&pair.a, "master"))?;
-        let lost = pair.caller.lost_for(well, EVENTUALLY)?;
-        note(&format!("calls were lost for {lost:?} on the way back"));
-        ensure!(lost <= TRACKED, "calls were lost for {lost:?} on the way back");
+        lost_at_most(TRACKED, pair.caller.lost_for(well, EVENTUALLY)?, "on the way back")?;
         pair.owned_by(&[&net.a, &net.b, &net.a])?;
 
         let roles = [

@@ -1,4 +1,5 @@
-//! Source ports towards one backend: all of them are used, used again at once, what is beyond is told; no node begins where another did.
+//! Source ports towards one backend: all of them are used, used again at once, what is beyond is told; and no node begins
+//! where another did.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;

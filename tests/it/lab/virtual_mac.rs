@@ -8,15 +8,13 @@ use lb_tests::lab::*;
 use lb_userspace::core::vrrp::packet::Version;
 
 use super::dissected::{FIELDS, check_arp, check_neighbour, is};
-use super::ownership::{EVENTUALLY, GRACE, config, has_role};
+use super::ownership::{CRASH, EVENTUALLY, GRACE, config, has_role, lost_at_most};
 use super::ownership_changes::instance;
 use super::*;
 
 const MAC: &str = "00:00:5e:00:01:33";
 const MAC6: &str = "00:00:5e:00:02:34";
 pub(super) const MAC_BYTES: [u8; 6] = [0, 0, 0x5e, 0, 1, 0x33];
-/// As in `ownership`.
-const CRASH: Duration = Duration::from_millis(400);
 /// Nobody listens there.
 const CLOSED: u16 = 9;
 
@@ -49,7 +47,7 @@ fn six(priority: u8) -> String {
 fn has_roles(pair: [(&Naru, &str); 2]) -> Result<()> {
     for (naru, role) in pair {
         until(EVENTUALLY, || {
-            let told: Value = serde_json::from_str(&naru.tell(&["vrrp", "--json"])?)?;
+            let told = naru.vrrp()?;
             let mut instances = told["instances"].as_array().context("a list of instances")?.iter();
             ensure!(instances.all(|one| one["role"] == role), "{told}");
             Ok(())
@@ -83,8 +81,7 @@ fn clients_that_learn_nothing_find_whoever_is_master() {
             let moved = |what: &str, fault: Instant, within: Duration, to: &Namespace| {
                 caller.lost_for(fault, EVENTUALLY)?;
                 let (_, lost) = caller.since(fault);
-                note(&format!("{what}: calls were lost for {lost:?}"));
-                ensure!(lost <= within, "{what}: calls were lost for {lost:?}");
+                lost_at_most(within, lost, what)?;
                 let port = net.port_of(mac)?;
                 ensure!(
                     port.as_deref() == Some(to.role()),
@@ -140,30 +137,52 @@ fn clients_whom_backends_answer_directly_find_whoever_is_master() {
         caller.heard("b1", Instant::now(), EVENTUALLY)?;
         let fault = Instant::now();
         a.kill9()?;
-        let lost = caller.lost_for(fault, EVENTUALLY)?;
-        note(&format!("calls were lost for {lost:?}"));
-        ensure!(lost <= CRASH, "{lost:?}");
+        lost_at_most(CRASH, caller.lost_for(fault, EVENTUALLY)?, "killed")?;
         has_role(&b, "master")
     });
 }
 
-/// Which node said something with this MAC, in order; one who speaks again after the other did stands there twice.
-fn speakers(lab: &Lab, captures: &[(&Capture, char)], mac: &str) -> Result<String> {
-    let mut said = Vec::new();
-    for (capture, who) in captures {
-        for frame in capture
-            .read(lab, FIELDS)?
-            .into_iter()
-            .filter(|frame| is(frame, "eth.src", mac))
-        {
-            let at: f64 = frame["frame.time_epoch"][0].as_str().context("a time")?.parse()?;
-            said.push((at, *who));
-        }
+/// What both nodes say with the virtual MACs.
+struct Overheard<'lab> {
+    lab: &'lab Lab,
+    nodes: [(Capture, char); 2],
+}
+
+impl<'lab> Overheard<'lab> {
+    fn start(lab: &'lab Lab, net: &Twins) -> Result<Self> {
+        let of_either = format!("ether src {MAC} or ether src {MAC6}");
+        let nodes = [
+            (net.overhear(lab, &net.a, &of_either)?, 'a'),
+            (net.overhear(lab, &net.b, &of_either)?, 'b'),
+        ];
+        Ok(Self { lab, nodes })
     }
-    said.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut speakers: Vec<char> = said.into_iter().map(|(_, who)| who).collect();
-    speakers.dedup();
-    Ok(speakers.into_iter().collect())
+
+    /// With either MAC these spoke, one after the other; who speaks again after the other did stands there twice.
+    fn only(&self, expected: &str) -> Result<()> {
+        until(EVENTUALLY, || {
+            for mac in [MAC, MAC6] {
+                let speakers = self.speakers(mac)?;
+                ensure!(speakers == expected, "{mac} was used by {speakers}");
+            }
+            Ok(())
+        })
+    }
+
+    fn speakers(&self, mac: &str) -> Result<String> {
+        let mut said = Vec::new();
+        for (capture, who) in &self.nodes {
+            let frames = capture.read(self.lab, FIELDS)?.into_iter();
+            for frame in frames.filter(|frame| is(frame, "eth.src", mac)) {
+                let at: f64 = frame["frame.time_epoch"][0].as_str().context("a time")?.parse()?;
+                said.push((at, *who));
+            }
+        }
+        said.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut speakers: Vec<char> = said.into_iter().map(|(_, who)| who).collect();
+        speakers.dedup();
+        Ok(speakers.into_iter().collect())
+    }
 }
 
 /// While somebody asks by ARP every millisecond, and the switch for groups every second.
@@ -173,9 +192,7 @@ fn whoever_is_not_master_says_nothing_with_the_mac() {
         let net = twins(lab, 1)?;
         let _servers = net.serve(lab)?;
         net.ask_for_groups()?;
-        let of_either = format!("ether src {MAC} or ether src {MAC6}");
-        let [of_a, of_b] = net.nodes().map(|node| net.overhear(lab, node, &of_either));
-        let (of_a, of_b) = (of_a?, of_b?);
+        let overheard = Overheard::start(lab, &net)?;
         let a = Naru::run(lab, &net.a, &(with_mac(&net, "a", 150) + &six(150)))?;
         let mut b = Naru::run(lab, &net.b, &(with_mac(&net, "b", 100) + &six(100)))?;
         has_roles([(&a, "master"), (&b, "backup")])?;
@@ -187,13 +204,7 @@ fn whoever_is_not_master_says_nothing_with_the_mac() {
         has_roles([(&a, "master"), (&b, "backup")])?;
         // Long enough for a question about groups, and its answers.
         caller.lost_for(Instant::now() + Duration::from_secs(2), EVENTUALLY)?;
-        until(EVENTUALLY, || {
-            for mac in [MAC, MAC6] {
-                let speakers = speakers(lab, &[(&of_a, 'a'), (&of_b, 'b')], mac)?;
-                ensure!(speakers == "a", "{mac} was used by {speakers}");
-            }
-            Ok(())
-        })?;
+        overheard.only("a")?;
 
         a.tell(&["failover"])?;
         has_roles([(&a, "backup"), (&b, "master")])?;
@@ -201,13 +212,7 @@ fn whoever_is_not_master_says_nothing_with_the_mac() {
         a.tell(&["failback"])?;
         has_roles([(&a, "master"), (&b, "backup")])?;
         caller.lost_for(Instant::now() + Duration::from_secs(2), EVENTUALLY)?;
-        until(EVENTUALLY, || {
-            for mac in [MAC, MAC6] {
-                let speakers = speakers(lab, &[(&of_a, 'a'), (&of_b, 'b')], mac)?;
-                ensure!(speakers == "aba", "{mac} was used by {speakers}");
-            }
-            Ok(())
-        })?;
+        overheard.only("aba")?;
         ensure!(watch.owners() == [MAC_BYTES], "{:02x?}", watch.owners());
         Ok(())
     });
@@ -221,9 +226,7 @@ fn whoever_was_killed_says_nothing_with_the_mac() {
     case(|lab| {
         let net = twins(lab, 1)?;
         let _servers = net.serve(lab)?;
-        let of_either = format!("ether src {MAC} or ether src {MAC6}");
-        let [of_a, of_b] = net.nodes().map(|node| net.overhear(lab, node, &of_either));
-        let (of_a, of_b) = (of_a?, of_b?);
+        let overheard = Overheard::start(lab, &net)?;
         let _watch = ArpWatch::start(&net.watcher, VIP)?;
         let _caller = Caller::start(&net.client, LISTEN6)?;
         let mut a = Naru::run(lab, &net.a, &(with_mac(&net, "a", 150) + &six(150)))?;
@@ -241,13 +244,7 @@ fn whoever_was_killed_says_nothing_with_the_mac() {
         let killed = Instant::now();
         has_roles([(&b, "master"), (&b, "master")])?;
         until_true(REPEATED * 2, "ten seconds", || Ok(killed.elapsed() > REPEATED))?;
-        until(EVENTUALLY, || {
-            for mac in [MAC, MAC6] {
-                let speakers = speakers(lab, &[(&of_a, 'a'), (&of_b, 'b')], mac)?;
-                ensure!(speakers == "abab", "{mac} was used by {speakers}");
-            }
-            Ok(())
-        })
+        overheard.only("abab")
     });
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use lb_tests::lab::*;
 
-use super::ownership::{EVENTUALLY, GRACE, Pair, addresses, config, has_role};
+use super::ownership::{EVENTUALLY, GRACE, Pair, addresses, config, has_role, lost_at_most};
 use super::ownership_changes::{instance, reloaded};
 use super::virtual_mac::{MAC_BYTES, twins, with_mac};
 use super::*;
@@ -54,8 +54,7 @@ fn a_reload_moves_the_address_to_the_mac_and_back() {
             }
             pair.caller.lost_for(begun, EVENTUALLY)?;
             let (_, lost) = pair.caller.since(begun);
-            note(&format!("calls were lost for {lost:?}"));
-            ensure!(lost <= GRACE, "{lost:?}");
+            lost_at_most(GRACE, lost, to)?;
             has_role(&pair.a, "master")?;
         }
         let owners = pair.watch.owners();
@@ -76,9 +75,7 @@ fn what_somebody_does_to_the_interface_is_put_right() {
         for deed in ["addr del 198.18.0.100/24 dev", "link set down dev", "link del dev"] {
             let fault = Instant::now();
             net.a.ip(&format!("{deed} {own}"))?;
-            let lost = pair.caller.lost_for(fault, EVENTUALLY)?;
-            note(&format!("{deed}: calls were lost for {lost:?}"));
-            ensure!(lost <= GRACE, "{deed}: {lost:?}");
+            lost_at_most(GRACE, pair.caller.lost_for(fault, EVENTUALLY)?, deed)?;
             until(EVENTUALLY, || has_role(&pair.a, "master"))?;
             until_true(EVENTUALLY, "the address", || {
                 Ok(interfaces(&net.a)?.contains("198.18.0.100"))

@@ -136,8 +136,17 @@ impl<'lab> Naru<'lab> {
 
     /// `naru status --json`.
     pub fn status(&self) -> Result<Value> {
-        let text = self.tell(&["status", "--json"])?;
-        serde_json::from_str(&text).with_context(|| format!("read status {text:?}"))
+        self.document("status")
+    }
+
+    /// `naru vrrp --json`.
+    pub fn vrrp(&self) -> Result<Value> {
+        self.document("vrrp")
+    }
+
+    fn document(&self, command: &str) -> Result<Value> {
+        let text = self.tell(&[command, "--json"])?;
+        serde_json::from_str(&text).with_context(|| format!("read {command} {text:?}"))
     }
 
     pub fn config_path(&self) -> &Path {

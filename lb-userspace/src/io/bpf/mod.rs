@@ -29,7 +29,6 @@ use lb_common::flow_table::FlowEntry;
 use lb_common::lease::{LeaseId, MAX_LEASES};
 use lb_common::verdict::{MAX_REASONS, Reason};
 use lb_common::wire::{Be32, Ip};
-use rustix::rand::{GetRandomFlags, getrandom};
 
 pub use self::leases::Leases;
 pub use self::mapped::MappedArray;
@@ -38,6 +37,7 @@ use self::pins::{Pins, Shape};
 pub use self::signs::{AwaitedSigns, Signs};
 use self::slot_tables::SlotTables;
 use super::flows::{ActiveFlows, FlowTable, FlowTables};
+use super::random;
 use crate::core::fingerprint::mix;
 use crate::core::kernel::{Action, Attachment, KernelState, flow_entries};
 use crate::core::network::Prefix;
@@ -318,15 +318,15 @@ fn program_named<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
 /// Where no other node begins that shares the source addresses: backends still have the connections of one that died, and
 /// take new ones from the same ports for them.
 fn begin_turns_anywhere(object: &Ebpf) -> Result<()> {
-    let mut seed = [0; 8];
-    getrandom(&mut seed, GetRandomFlags::empty()).context("ask the kernel for random numbers")?;
-    let seed = u64::from_ne_bytes(seed);
+    let seed = u64::from_ne_bytes(random::seed()?);
     let map = object.map(PORT_TURNS);
     let map = map.with_context(|| format!("find map {PORT_TURNS} in the object"))?;
     let turns = MappedArray::<u64>::new(map_data(map)?)?;
-    for (endpoint, turn) in (0..turns.length()).filter_map(|endpoint| Some((endpoint, turns.get(endpoint)?))) {
-        // SAFETY: an aligned element of the mapping, which no program uses yet.
-        unsafe { turn.write(mix(seed ^ endpoint as u64)) };
+    for endpoint in 0..turns.length() {
+        if let Some(turn) = turns.get(endpoint) {
+            // SAFETY: an aligned element of the mapping, which no program uses yet.
+            unsafe { turn.write(mix(seed ^ endpoint as u64)) };
+        }
     }
     Ok(())
 }

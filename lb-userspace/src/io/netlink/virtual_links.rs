@@ -15,26 +15,27 @@ use rtnetlink::packet_route::link::{
 
 use super::addresses::Addresses;
 use crate::core::dns::Family;
+use crate::core::sysctls::Sysctl;
 use crate::core::vrrp::virtual_link::VirtualLink;
 
 /// It answers for no address of other interfaces. Packets come by it and the answers leave by the interface below, so the way
 /// back is never the way they came.
-const OF_IPV4: &[(&str, &str, &str)] = &[
-    ("ipv4", "arp_ignore", "1"),
-    ("ipv4", "arp_filter", "0"),
+const OF_IPV4: &[(Family, &str, &str)] = &[
+    (Family::Ipv4, "arp_ignore", "1"),
+    (Family::Ipv4, "arp_filter", "0"),
     // Whatever that of all interfaces says: the higher one counts.
-    ("ipv4", "rp_filter", "2"),
-    ("ipv6", "disable_ipv6", "1"),
+    (Family::Ipv4, "rp_filter", "2"),
+    (Family::Ipv6, "disable_ipv6", "1"),
 ];
-const OF_IPV6: &[(&str, &str, &str)] = &[
-    ("ipv4", "arp_ignore", "1"),
+const OF_IPV6: &[(Family, &str, &str)] = &[
+    (Family::Ipv4, "arp_ignore", "1"),
     // No address of its own, and none by what routers say.
-    ("ipv6", "addr_gen_mode", "1"),
-    ("ipv6", "accept_ra", "0"),
+    (Family::Ipv6, "addr_gen_mode", "1"),
+    (Family::Ipv6, "accept_ra", "0"),
     // Groups are joined and left at once, by one message: nothing follows when the addresses are elsewhere.
-    ("ipv6", "force_mld_version", "1"),
-    ("ipv6", "mldv1_unsolicited_report_interval", "10"),
-    ("ipv6", "disable_ipv6", "0"),
+    (Family::Ipv6, "force_mld_version", "1"),
+    (Family::Ipv6, "mldv1_unsolicited_report_interval", "10"),
+    (Family::Ipv6, "disable_ipv6", "0"),
 ];
 
 /// Apart from other macvlans of the host, as if private. But with that the interface below hears nothing that others say
@@ -91,8 +92,9 @@ fn set(link: &VirtualLink) -> Result<()> {
         Family::Ipv4 => OF_IPV4,
         Family::Ipv6 => OF_IPV6,
     };
+    let name = link.to_string();
     for (family, key, value) in settings {
-        let path = format!("/proc/sys/net/{family}/conf/{link}/{key}");
+        let path = Sysctl::new(*family, &name, key).path();
         match fs::write(&path, value) {
             // A kernel without IPv6 says nothing by it.
             Err(error) if error.kind() == io::ErrorKind::NotFound && link.family == Family::Ipv4 => {}

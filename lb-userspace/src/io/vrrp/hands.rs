@@ -2,7 +2,8 @@
 //! what is there, opens sockets and closes them: the kernel does all that in turn with whatever else changes the network,
 //! and may take as long as a card takes to be reset.
 //!
-//! Makes the interfaces of virtual MACs, too. Decides nothing. What it sees after an errand is told after it; what it saw before is never told. Tested in the lab.
+//! Makes the interfaces of virtual MACs, too. Decides nothing. What it sees after an errand is told after it; what it saw
+//! before is never told. Tested in the lab.
 
 mod virtual_links;
 

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use lb_common::lease::{FOR_GOOD, LeaseId, MAX_LEASES};
-use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::announcer::Announcer;
@@ -22,13 +21,14 @@ use super::socket::Socket;
 use super::{News, Order, Pulse, precedence};
 use crate::core::vrrp::document::VrrpDocument;
 use crate::core::vrrp::holdings::Holdings;
-use crate::core::vrrp::random::Seed;
+use crate::core::vrrp::machine::Machine;
 use crate::core::vrrp::settings::{Key, Settings};
 use crate::core::vrrp::track::Tracked;
 use crate::core::vrrp::{Heard, Vrrp};
 use crate::core::world::Moment;
 use crate::io::bpf::Leases;
 use crate::io::frames::Frames;
+use crate::io::random;
 
 /// How long the event loop may be silent: its longest work takes a part of a second.
 const HANGS_AFTER: Duration = Duration::from_secs(3);
@@ -47,8 +47,6 @@ pub struct Keeper {
     sockets: BTreeMap<Place, Socket>,
     /// Those of the settings.
     wanted: BTreeSet<Place>,
-    /// Those that want an interface for their MAC.
-    with_virtual_mac: BTreeSet<Key>,
     unmade: Unmade,
     /// Addresses of all instances.
     shared: BTreeSet<IpAddr>,
@@ -77,12 +75,11 @@ impl Keeper {
         pulse: Arc<Pulse>,
     ) -> Result<Self> {
         Ok(Self {
-            vrrp: Vrrp::new(seed()?),
+            vrrp: Vrrp::new(random::seed()?),
             holdings: Holdings::default(),
             seats: BTreeMap::new(),
             sockets: BTreeMap::new(),
             wanted: BTreeSet::new(),
-            with_virtual_mac: BTreeSet::new(),
             unmade: BTreeMap::new(),
             shared: BTreeSet::new(),
             lease_ids: BTreeMap::new(),
@@ -153,7 +150,7 @@ impl Keeper {
 
     /// Until it is known what is there.
     fn hold(&mut self, order: Order) {
-        let mut with_a_mac = self.with_virtual_mac.clone();
+        let mut with_a_mac = with_virtual_mac(self.settings());
         if let Order::Configure(settings, lease_ids) = &order {
             self.wanted.extend(places(settings));
             with_a_mac.extend(with_virtual_mac(settings));
@@ -178,14 +175,13 @@ impl Keeper {
 
     fn configure(&mut self, settings: Vec<Settings>, lease_ids: BTreeMap<Arc<str>, LeaseId>) {
         let places = places(&settings);
-        self.with_virtual_mac = with_virtual_mac(&settings);
         self.tracked
             .retain(|name, _| settings.iter().any(|one| *one.name == **name));
         self.vrrp.reconfigure(settings, now());
         self.weigh_all();
         self.hear();
         self.turn();
-        self.hands.listen(places.clone(), self.with_virtual_mac.clone());
+        self.hands.listen(places.clone(), with_virtual_mac(self.settings()));
         self.wanted = places;
         self.close_sockets();
         self.lease_ids = lease_ids;
@@ -254,6 +250,10 @@ impl Keeper {
         }
     }
 
+    fn settings(&self) -> impl Iterator<Item = &Settings> {
+        self.vrrp.instances().map(Machine::settings)
+    }
+
     fn trouble(&self, instance: &Arc<str>, words: String) {
         let instance = instance.clone();
         drop(self.news.send(News::Trouble { instance, words }));
@@ -281,16 +281,10 @@ fn places(settings: &[Settings]) -> BTreeSet<Place> {
         .collect()
 }
 
-fn with_virtual_mac(settings: &[Settings]) -> BTreeSet<Key> {
-    let with_it = settings.iter().filter(|one| one.virtual_mac);
+/// Those that want an interface for their MAC.
+fn with_virtual_mac<'s>(settings: impl IntoIterator<Item = &'s Settings>) -> BTreeSet<Key> {
+    let with_it = settings.into_iter().filter(|one| one.virtual_mac);
     with_it.map(Settings::key).collect()
-}
-
-fn seed() -> Result<Seed> {
-    let mut seed = Seed::default();
-    let length = getrandom(&mut seed, GetRandomFlags::empty()).context("ask the kernel for random numbers")?;
-    ensure!(length == seed.len(), "the kernel gave {length} random bytes");
-    Ok(seed)
 }
 
 fn now() -> Moment {

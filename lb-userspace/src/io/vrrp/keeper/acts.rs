@@ -13,10 +13,12 @@ use super::super::News;
 use super::super::hands::Failures;
 use super::{Keeper, now};
 use crate::core::dns::Family;
+use crate::core::sysctls::Sysctl;
 use crate::core::vrrp::announcement::announcement;
 use crate::core::vrrp::command::{Command, Datagram, What};
 use crate::core::vrrp::settings::{Address, Key};
 use crate::io::netlink::addresses::{Interface, Step};
+use crate::io::sysctls;
 
 impl Keeper {
     pub(super) fn carry_out(&mut self, command: Command) {
@@ -178,6 +180,5 @@ fn nanoseconds(until: Instant) -> u64 {
 }
 
 fn forwards(interface: &str) -> bool {
-    let told = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/forwarding"));
-    told.is_ok_and(|told| told.trim() == "1")
+    sysctls::read(&Sysctl::new(Family::Ipv6, interface, "forwarding")) == Some(1)
 }

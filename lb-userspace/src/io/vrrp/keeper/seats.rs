@@ -11,8 +11,8 @@ use super::super::hands::{Place, Seats, Unmade};
 use super::super::socket::Socket;
 use super::{Keeper, now};
 use crate::core::network::Own;
-use crate::core::vrrp::machine::{Link, Machine};
-use crate::core::vrrp::settings::{Address, Key};
+use crate::core::vrrp::machine::Link;
+use crate::core::vrrp::settings::{Address, Key, Settings};
 use crate::core::vrrp::virtual_link::VirtualLink;
 use crate::io::netlink::addresses::Interface;
 
@@ -118,7 +118,7 @@ impl Keeper {
     /// The interface that the addresses of the instance go to, as far as it is there.
     pub(super) fn home(&self, key: &Key) -> Option<Arc<str>> {
         let (parent, _) = self.seats.get(&key.interface)?;
-        if !self.with_virtual_mac.contains(key) {
+        if !self.settings_of(key).is_some_and(|one| one.virtual_mac) {
             return Some(key.interface.clone());
         }
         let (home, _) = self.seats.get_key_value(&*VirtualLink::of(key, *parent).to_string())?;
@@ -127,8 +127,7 @@ impl Keeper {
 
     /// Why an instance with a virtual MAC has no interface for it, while the one below is there.
     pub(super) fn homeless(&self, instance: &str) -> Option<String> {
-        let mut settings = self.vrrp.instances().map(Machine::settings);
-        let key = settings.find(|one| *one.name == *instance)?.key();
+        let key = self.settings().find(|one| *one.name == *instance)?.key();
         let (parent, _) = self.seats.get(&key.interface)?;
         if self.home(&key).is_some() {
             return None;
@@ -138,8 +137,11 @@ impl Keeper {
     }
 
     fn name_of(&self, key: &Key) -> Option<Arc<str>> {
-        let mut settings = self.vrrp.instances().map(Machine::settings);
-        settings.find(|one| one.key() == *key).map(|one| one.name.clone())
+        self.settings_of(key).map(|one| one.name.clone())
+    }
+
+    fn settings_of(&self, key: &Key) -> Option<&Settings> {
+        self.settings().find(|one| one.key() == *key)
     }
 }
 
