@@ -38,6 +38,7 @@ use crate::io::frames::Frames;
 use crate::io::hooks::Hooks;
 use crate::io::probes::Crew;
 use crate::io::record::Records;
+use crate::io::secret_files::SecretFiles;
 use crate::io::vrrp::{News, Ownership};
 use crate::io::watched::Programs;
 use crate::io::{config_file, netlink, systemd};
@@ -53,7 +54,6 @@ const ACQUAINTANCE: Duration = Duration::from_millis(300);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long a sweep under way may wait for its next slice, whatever else there is to do.
 const SWEEP_WAITS: Duration = Duration::from_millis(50);
-
 /// How long the disk is waited for, by an operator for an answer and by the daemon at its end.
 const DISK_WAITS: Duration = Duration::from_secs(3);
 
@@ -91,6 +91,7 @@ pub struct Daemon {
     ownership: Option<Ownership>,
     hooks: Hooks,
     programs: Programs,
+    secret_files: SecretFiles,
     told: Told,
 }
 
@@ -142,6 +143,7 @@ impl Daemon {
                 () = at(deadline) => self.happened(Event::Tick),
                 (program, well) = self.programs.ended() => self.happened(Event::Ended(program, well)),
                 (question, answer) = self.resolver.answered() => self.resolved(question, answer),
+                () = self.secret_files.changed() => self.tell_all(),
                 signs = self.signs.seen() => self.doubt(&signs),
                 // In slices, so that whatever else happens need not wait for a whole table.
                 () = tokio::task::yield_now(), if self.sweep.is_some() => self.sweep(),

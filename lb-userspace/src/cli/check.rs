@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Exit, complain, diagnostics, say};
 use crate::core::config::{Config, Diagnostic, Severity, parse};
-use crate::io::config_file;
+use crate::io::{config_file, regular_file, secret_files};
 
 /// Tell whether a configuration file is good, without a daemon.
 ///
@@ -33,7 +33,11 @@ pub(super) fn run(Arguments { file, json }: &Arguments) -> Exit {
         }
     };
     let (found, config) = match parse(&name, &text) {
-        Ok(parsed) => (parsed.warnings, Some(parsed.config)),
+        Ok(parsed) => {
+            let mut found = parsed.warnings;
+            found.extend(exposed_secrets(&name, &text, &parsed.config));
+            (found, Some(parsed.config))
+        }
         Err(found) => (found, None),
     };
     let said = if *json {
@@ -49,6 +53,27 @@ pub(super) fn run(Arguments { file, json }: &Arguments) -> Exit {
         Some(_) => said,
         None => Exit::Refused,
     }
+}
+
+/// Warns of keys and passwords on this machine that others can read, where the file names them.
+fn exposed_secrets(file: &str, text: &str, config: &Config) -> Vec<Diagnostic> {
+    let files = config.secret_files().into_iter();
+    let warnings = files.filter_map(|(path, named_by)| {
+        let message = secret_files::warning(&path, &named_by, regular_file::exposure(&path))?;
+        let path = path.display().to_string();
+        let start = text.find(&path).unwrap_or_default();
+        let line_start = text[..start].rfind('\n').map_or(0, |end| end + 1);
+        Some(Diagnostic {
+            file: file.to_owned(),
+            line: 1 + text[..start].matches('\n').count(),
+            column: 1 + text[line_start..start].chars().count(),
+            severity: Severity::Warning,
+            message,
+            hint: None,
+            span: start..start + path.len(),
+        })
+    });
+    warnings.collect()
 }
 
 fn good(config: &Config) -> String {
@@ -107,6 +132,33 @@ mod tests {
         assert_eq!(exit("naru.example.toml"), Exit::Refused);
         assert_eq!(exit("missing.toml"), Exit::Unreadable);
         assert_eq!(exit(""), Exit::Unreadable);
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_is_told_where_the_file_names_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let key = std::env::temp_dir().join(format!("naru-check-key-{}", std::process::id()));
+        std::fs::write(&key, "a key").unwrap();
+        let text = format!(
+            "[vrrp.main]\nid = 1\ninterface = \"eth0\"\naddresses = [\"198.18.0.100/24\"]\nkey_file = {key:?}\n\
+             [service.web]\nlisten = \"198.18.0.100:80\"\nbackends = [\"198.18.1.11:80\"]\n"
+        );
+        let config = parse("naru.toml", &text).unwrap().config;
+        let told_at = |mode| {
+            std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+            exposed_secrets("naru.toml", &text, &config)
+        };
+        assert_eq!(told_at(0o600), []);
+        let told = told_at(0o644);
+        std::fs::remove_file(&key).unwrap();
+        let headline = told[0].headline();
+        let expected = format!(
+            "naru.toml:5:13 warning: vrrp \"main\": key_file {}: everybody can read it",
+            key.display()
+        );
+        assert!(headline.starts_with(&expected), "{headline}");
+        assert_eq!(exposed_secrets("naru.toml", &text, &config), [], "one that is not here");
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl Daemon {
         };
         let mut status = Status::of(&self.world, &self.actual, &counters, &about, Instant::now());
         status.warnings.extend(self.sysctls());
+        status.warnings.extend(self.secret_files.warnings());
         Status { vrrp, ..status }
     }
 

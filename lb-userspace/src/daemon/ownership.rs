@@ -1,9 +1,10 @@
 //! The event loop's dealings with the thread that keeps shared addresses.
 
-use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::try_join_all;
 use serde_json::json;
 
 use super::Daemon;
@@ -17,10 +18,13 @@ use crate::core::vrrp::sealed::Secrets;
 use crate::core::vrrp::settings::Settings;
 use crate::core::world::Event;
 use crate::io::hooks::Call;
+use crate::io::regular_file::{ReadError, read_in_time};
 use crate::io::vrrp::{News, Ownership};
 
 /// Programs that are to hear of the last changes have so long at the end.
 const HOOKS_WAIT: Duration = Duration::from_secs(3);
+/// Of a key or password with its line ends, and far more.
+const LONGEST_SECRET: u64 = 16 * 1024;
 
 impl Daemon {
     /// Before anything changes in the kernel: what an earlier daemon left is not to be served by what comes.
@@ -35,12 +39,13 @@ impl Daemon {
     }
 
     /// After everything is steered: nobody's address comes before what serves it.
-    pub(super) fn keep_shared(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn keep_shared(&mut self) -> anyhow::Result<()> {
         let Some(applied) = self.world.applied() else {
             return Ok(());
         };
         let config = &applied.file.config;
-        let instances = with_secrets(config)?;
+        let instances = with_secrets(config).await?;
+        self.secret_files.follow(config.secret_files());
         let programs: Vec<_> = config.programs().cloned().collect();
         self.programs.run(&programs);
         self.weigh_shared();
@@ -185,23 +190,27 @@ impl Daemon {
 }
 
 /// Instances as they need it, with what is not in the configuration.
-pub(super) fn with_secrets(config: &Config) -> anyhow::Result<Vec<Settings>> {
-    config.vrrp.values().map(with_secret).collect()
+pub(super) async fn with_secrets(config: &Config) -> anyhow::Result<Vec<Settings>> {
+    try_join_all(config.vrrp.values().map(with_secret)).await
 }
 
-fn with_secret(instance: &Vrrp) -> anyhow::Result<Settings> {
+async fn with_secret(instance: &Vrrp) -> anyhow::Result<Settings> {
     let mut settings = instance.settings.clone();
     if let Some(path) = &instance.password_file {
         let what = || format!("vrrp {:?}: password_file {}", settings.name, path.display());
-        let text = fs::read(path).with_context(what)?;
+        let text = secret(path).await.with_context(what)?;
         let password = Password::new(text.trim_ascii_end());
         settings.format.password =
             Some(password.with_context(|| format!("{}: no password of 1 to 8 characters", what()))?);
     }
     if let Some(path) = &instance.key_file {
         let what = || format!("vrrp {:?}: key_file {}", settings.name, path.display());
-        let text = fs::read(path).with_context(what)?;
+        let text = secret(path).await.with_context(what)?;
         settings.secrets = Some(Secrets::read(&text).with_context(what)?);
     }
     Ok(settings)
+}
+
+async fn secret(path: &Path) -> Result<Vec<u8>, ReadError> {
+    read_in_time(path, LONGEST_SECRET).await
 }

@@ -12,7 +12,9 @@ use crate::io::{config_file, systemd};
 impl Daemon {
     /// Reads the file and applies it. Ok: the generation now served; else all that is wrong.
     pub(super) async fn reload(&mut self) -> Result<u64, String> {
-        let text = config_file::read(&self.path).map_err(|error| error.to_string());
+        let text = config_file::read_in_time(&self.path)
+            .await
+            .map_err(|error| error.to_string());
         self.try_text(text).await
     }
 
@@ -27,7 +29,7 @@ impl Daemon {
         self.tried = text.clone();
         let path = self.path.display().to_string();
         let config = match text {
-            Ok(text) => self.examine(&text),
+            Ok(text) => self.examine(&text).await,
             Err(reason) => Err(format!("cannot read {path}: {reason}")),
         };
         self.apply(config).await;
@@ -64,7 +66,11 @@ impl Daemon {
             .await;
             let begun = self.begin_sharing().await;
             self.act();
-            if let Err(error) = begun.and_then(|()| self.keep_shared()) {
+            let shared = match begun {
+                Ok(()) => self.keep_shared().await,
+                failed => failed,
+            };
+            if let Err(error) = shared {
                 warn!(error = format!("{error:#}"), "cannot share addresses");
             }
             self.begin_sweep(false);
@@ -78,7 +84,7 @@ impl Daemon {
         self.crew.retain(|id| world.target(id).is_some());
     }
 
-    fn examine(&mut self, text: &str) -> Result<Parsed, String> {
+    async fn examine(&mut self, text: &str) -> Result<Parsed, String> {
         let parsed = config::parse(&self.path.display().to_string(), text).map_err(|found| {
             let errors = found.iter().filter(|found| found.severity == Severity::Error);
             errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
@@ -89,7 +95,9 @@ impl Daemon {
         if let Some(network) = self.world.network() {
             check_interfaces(&parsed.config, applied, network)?;
         }
-        with_secrets(&parsed.config).map_err(|error| format!("{error:#}"))?;
+        with_secrets(&parsed.config)
+            .await
+            .map_err(|error| format!("{error:#}"))?;
         Ok(parsed)
     }
 }

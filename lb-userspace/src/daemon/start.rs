@@ -25,6 +25,7 @@ use crate::io::frames::Frames;
 use crate::io::hooks::Hooks;
 use crate::io::probes::Crew;
 use crate::io::record::Records;
+use crate::io::secret_files::SecretFiles;
 use crate::io::watched::Programs;
 use crate::io::{config_file, netlink, privileges};
 
@@ -52,7 +53,7 @@ impl Daemon {
             path: path.clone(),
             error,
         };
-        let text = config_file::read(&path).map_err(unreadable)?;
+        let text = config_file::read_in_time(&path).await.map_err(unreadable)?;
         let parsed = config::parse(&path.display().to_string(), &text).map_err(|found| StartError::Config {
             path: path.clone(),
             text: text.clone(),
@@ -98,6 +99,7 @@ impl Daemon {
             ownership: None,
             hooks: Hooks::open(),
             programs: Programs::default(),
+            secret_files: SecretFiles::open(),
             told: Told::default(),
         };
         match daemon.take_over(picture, parsed).await {
@@ -130,7 +132,7 @@ impl Daemon {
         if let Some(reason) = self.world.refused() {
             bail!("{}: {reason}", self.path.display());
         }
-        with_secrets(&config)?;
+        with_secrets(&config).await?;
         self.begin_sharing().await?;
         self.settle(|daemon| !daemon.world.is_undecided() && daemon.are_known(daemon.world.to_resolve().iter()))
             .await;
@@ -144,7 +146,7 @@ impl Daemon {
         }
         self.settle(Self::programs_are_seen).await;
         self.act();
-        if let Err(error) = self.keep_shared() {
+        if let Err(error) = self.keep_shared().await {
             self.go_back(&before);
             return Err(error);
         }

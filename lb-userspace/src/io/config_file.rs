@@ -2,11 +2,9 @@
 
 mod watch;
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use super::regular_file;
 use crate::core::config::MAX_FILE_BYTES;
 
 pub use watch::Watch;
@@ -14,51 +12,23 @@ pub use watch::Watch;
 /// Completes the sentence "cannot read FILE: ".
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    #[error("it does not exist")]
-    Missing,
-    #[error("permission denied")]
-    Denied,
-    #[error("it is a folder")]
-    Folder,
-    #[error("it is not a file")]
-    NotFile,
-    #[error("it is larger than 1 MiB")]
-    TooLarge,
+    #[error(transparent)]
+    File(#[from] regular_file::ReadError),
     #[error("it is not text: line {line} is not UTF-8")]
     NotText { line: usize },
-    #[error(transparent)]
-    Other(io::Error),
 }
 
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => Self::Missing,
-            ErrorKind::PermissionDenied => Self::Denied,
-            ErrorKind::IsADirectory => Self::Folder,
-            _ => Self::Other(error),
-        }
-    }
-}
-
-/// Never holds more of the file than is allowed, however large it is, and never waits for somebody to write it.
+/// Never holds more of the file than is allowed, however large it is.
 pub fn read(path: &Path) -> Result<String, ReadError> {
-    let mut bytes = Vec::new();
-    let file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(path)?;
-    let kind = file.metadata()?.file_type();
-    if kind.is_dir() {
-        return Err(ReadError::Folder);
-    }
-    if !kind.is_file() {
-        return Err(ReadError::NotFile);
-    }
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(ReadError::TooLarge);
-    }
+    as_text(regular_file::read(path, MAX_FILE_BYTES)?)
+}
+
+/// As `read`, without keeping the event loop.
+pub async fn read_in_time(path: &Path) -> Result<String, ReadError> {
+    as_text(regular_file::read_in_time(path, MAX_FILE_BYTES).await?)
+}
+
+fn as_text(bytes: Vec<u8>) -> Result<String, ReadError> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         ReadError::NotText {

@@ -9,8 +9,8 @@
 pub mod reading;
 
 use std::collections::HashMap;
-use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,9 +24,11 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
 
 use self::reading::Chain;
+use super::regular_file::read_in_time;
 use crate::core::dns::{Answer, Question, Reply, ResolvConf, Search, agree};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+const LONGEST_RESOLV_CONF: u64 = 64 * 1024;
 /// Of one server; a datagram that is lost is sent again meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -41,12 +43,15 @@ pub struct Resolver {
 impl Resolver {
     /// Asks those servers, or, with its search list, those of the system; `kept` is as what the name was found before.
     pub fn ask(&mut self, question: Question, servers: Option<&[SocketAddr]>, kept: Option<String>) {
-        let whom = match servers {
-            Some(servers) => Ok((servers.to_vec(), vec![question.host.clone()])),
-            None => of_system().map(|conf| (conf.servers.clone(), conf.candidates(&question))),
-        };
+        let servers = servers.map(<[SocketAddr]>::to_vec);
         let asked = question.clone();
         let task = self.tasks.spawn(async move {
+            let whom = match servers {
+                Some(servers) => Ok((servers, vec![asked.host.clone()])),
+                None => of_system()
+                    .await
+                    .map(|conf| (conf.servers.clone(), conf.candidates(&asked))),
+            };
             match whom {
                 Ok((servers, candidates)) => search(&asked, &servers, Search::new(candidates, kept)).await,
                 Err(error) => Answer::Failed(error),
@@ -71,9 +76,10 @@ impl Resolver {
 }
 
 /// Read each time: it may change while we run.
-fn of_system() -> Result<ResolvConf, String> {
-    let text = fs::read(RESOLV_CONF).map_err(|error| format!("{RESOLV_CONF}: {error}"))?;
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+async fn of_system() -> Result<ResolvConf, String> {
+    let text = read_in_time(Path::new(RESOLV_CONF), LONGEST_RESOLV_CONF).await;
+    let text = text.map_err(|error| format!("{RESOLV_CONF}: {error}"))?;
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Ok(ResolvConf::read(&String::from_utf8_lossy(&text), host.trim()))
 }
 

@@ -13,6 +13,8 @@ pub mod probes;
 pub mod programs;
 pub mod random;
 pub mod record;
+pub mod regular_file;
+pub mod secret_files;
 pub mod sysctls;
 pub mod systemd;
 pub mod vrrp;

@@ -3,15 +3,16 @@
 //! Writing waits for the disk, so it happens beside the event loop, one write of a file at a time. What stands there,
 //! and what its loss means, is for `core::keeping`. Tested here and by the lab cases `operator` and `dns`.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::future::pending;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::regular_file::{ReadError, read};
 use crate::core::keeping::Kept;
 
 /// More than there is to say: each backend there is room for takes some hundred bytes.
@@ -35,7 +36,7 @@ struct Record {
 impl Records {
     /// Refused only where another daemon writes there. A folder that cannot be made is told by `read` and `write`.
     pub fn open(state_dir: &Path) -> anyhow::Result<Self> {
-        let folder = fs::create_dir_all(state_dir).and_then(|()| File::open(state_dir)).ok();
+        let folder = make_private(state_dir).and_then(|()| File::open(state_dir)).ok();
         if let Some(Err(TryLockError::WouldBlock)) = folder.as_ref().map(File::try_lock) {
             bail!(
                 "another naru keeps its overrides in {}; give this one its own [node] state_dir",
@@ -96,8 +97,8 @@ impl Record {
     }
 
     fn read(&self) -> Option<Result<Vec<u8>, String>> {
-        match read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        match read(&self.path, LONGEST) {
+            Err(ReadError::Missing) => {
                 let aside = self.aside();
                 aside
                     .exists()
@@ -140,16 +141,15 @@ impl Record {
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// Who could open the folder could lock it.
+fn make_private(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// The old text or the new, whenever the power fails.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder)?;
+    make_private(folder)?;
     let new = path.with_extension("json.new");
     // What a crash, or somebody else, has left there is not written into: it may lead anywhere.
     match fs::remove_file(&new) {

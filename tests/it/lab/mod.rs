@@ -8,6 +8,7 @@ mod dissected;
 mod dns;
 mod failover;
 mod false_alarms;
+mod files;
 mod flood;
 mod flows;
 mod harness;

@@ -89,7 +89,7 @@ fn a_refused_login_says_what_to_put_right() {
                 password_file: Some("/nowhere".into()),
                 ..check.clone()
             })?,
-            "prepare failed: password_file: /nowhere: no such file or directory"
+            "prepare failed: password_file: /nowhere: it does not exist"
         );
         assert_eq!(
             said(Database {

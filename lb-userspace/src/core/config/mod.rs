@@ -12,6 +12,7 @@ mod hosts;
 mod keys;
 mod reader;
 mod schema;
+mod secrets;
 mod sections;
 mod service;
 mod services;

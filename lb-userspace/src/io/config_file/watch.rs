@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::read;
+use super::read_in_time;
 
 /// A text is believed when the file says the same again so much later: a half-written one does not last.
 const QUIET: Duration = Duration::from_millis(100);
@@ -65,7 +65,7 @@ async fn follow(path: PathBuf, mut known: Text, mut seen: AsyncFd<OwnedFd>, chan
             Ok(writing) => {
                 let _ = timeout(LOOK, written(&seen, writing)).await;
             }
-            Err(_) if current(&path) == known => continue,
+            Err(_) if current(&path).await == known => continue,
             Err(_) => {}
         }
         // Links may lead elsewhere now; watched before it is read, no later change is missed.
@@ -82,15 +82,15 @@ async fn follow(path: PathBuf, mut known: Text, mut seen: AsyncFd<OwnedFd>, chan
     }
 }
 
-fn current(path: &Path) -> Text {
-    read(path).map_err(|error| error.to_string())
+async fn current(path: &Path) -> Text {
+    read_in_time(path).await.map_err(|error| error.to_string())
 }
 
 async fn settled(path: &Path) -> Text {
-    let mut text = current(path);
+    let mut text = current(path).await;
     loop {
         sleep(QUIET).await;
-        let again = current(path);
+        let again = current(path).await;
         if again == text {
             return text;
         }

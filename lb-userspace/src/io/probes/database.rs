@@ -4,17 +4,15 @@
 //! is spoken is for `postgres` and `mysql`. Tested in the lab, with real servers.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
-use tokio::fs::File;
-use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::Found;
-use super::course::{Course, failure};
+use super::course::Course;
 use crate::core::config::{self, Role};
 use crate::core::health::observation::{Facts, Failure, Phase};
+use crate::io::regular_file::read_in_time;
 
 /// How long a connection is asked before a fresh one is opened.
 const KEPT: Duration = Duration::from_secs(1);
@@ -153,10 +151,8 @@ impl Target {
         };
         course.enter(Phase::Prepare);
         let wrong = |what: String| Failure::new(format!("password_file: {}: {what}", path.display()));
-        let mut password = read(path).await.map_err(|error| wrong(failure(&error).what))?;
-        if password.len() as u64 >= LONGEST_PASSWORD {
-            return Err(wrong("is too long for a password".to_owned()));
-        }
+        let password = read_in_time(path, LONGEST_PASSWORD).await;
+        let mut password = password.map_err(|error| wrong(error.to_string()))?;
         while password.last().is_some_and(|last| b"\r\n".contains(last)) {
             password.pop();
         }
@@ -170,16 +166,6 @@ impl Target {
             None => "give it one with password_file".to_owned(),
         }
     }
-}
-
-async fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)
-        .await?
-        .take(LONGEST_PASSWORD)
-        .read_to_end(&mut text)
-        .await?;
-    Ok(text)
 }
 
 #[cfg(test)]
