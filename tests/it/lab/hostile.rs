@@ -65,6 +65,13 @@ fn manners() -> Vec<Manner> {
             ..manner("slow-body", HTTP, head(1000), b"x".to_vec(), "no answer in time")
         },
         manner("gigabyte", BODY, head(1 << 30), noise.clone(), "is not in the answer"),
+        manner(
+            "promises",
+            HTTP,
+            Vec::new(),
+            b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000),
+            "an answer of more than 128 KiB",
+        ),
         manner("binary", HTTP, Vec::new(), noise.clone(), "request failed"),
         manner("no-tls", HTTPS, Vec::new(), noise.clone(), "TLS failed"),
         manner("bad-tls", HTTPS, Vec::new(), record, "TLS failed"),
@@ -151,6 +158,74 @@ fn hostile_servers_harm_nobody_else() {
         assert!(refused.is_err_and(|error| format!("{error:#}").contains("refused")));
         Ok(())
     });
+}
+
+/// Who promises an answer without end, says it byte by byte, or prints it has a small part of the daemon's time.
+#[test]
+fn no_server_keeps_the_daemon_busy() {
+    case(|lab| {
+        let net = Topology::new(lab, 2)?;
+        let server = Nginx::start(lab, &net.backends[0], &[backend_address(0)])?;
+        let mut config = format!(
+            "[service.web]\nlisten = \"{LISTEN}\"\nbackends = [\"b1\"]\n[backend.b1]\naddress = \"{}\"\n",
+            backend_address(0)
+        );
+        let wanted = ["promises", "headers", "gigabyte", "pg-notices"];
+        let mut hostile: Vec<_> = manners()
+            .into_iter()
+            .filter(|manner| wanted.contains(&manner.name))
+            .collect();
+        hostile.push(Manner {
+            name: "dribble",
+            check: HTTP,
+            first: b"HTTP/1.1 200 OK\r\n".to_vec(),
+            then: b"X".to_vec(),
+            pause: Duration::from_micros(1),
+            reason: "no answer in time",
+        });
+        for (port, manner) in (9000_u16..).zip(hostile) {
+            let address = SocketAddr::new(backend_address(1).ip(), port);
+            let Manner { name, check, .. } = manner;
+            config += &format!(
+                "[service.{name}]\nlisten = \"{VIP}:{port}\"\nbackends = [\"{address}\"]\ncheck = {name:?}\n\
+                 [check.{name}]\n{check}\ntimeout = \"2s\"\n"
+            );
+            manner.treat(&net.backends[1], address)?;
+        }
+        config += &format!(
+            "[service.prints]\nlisten = \"{VIP}:81\"\nbackends = [\"198.18.1.12:81\"]\ncheck = \"prints\"\n\
+             [check.prints]\ntype = \"exec\"\ncommand = [\"/bin/cat\", \"/dev/zero\"]\ntimeout = \"2s\"\n"
+        );
+        let naru = Naru::run(lab, &net.node, &config)?;
+        let (began, before) = (Instant::now(), busy(&naru)?);
+        while began.elapsed() < Duration::from_secs(5) {
+            let tally = Load::one_each(1).requests(20).start(&net.client, LISTEN)?.finish();
+            assert_clean(&tally, 20);
+        }
+        let share = (busy(&naru)? - before).as_secs_f64() / began.elapsed().as_secs_f64();
+        let stopped = SystemTime::now();
+        drop(server);
+        let down = took(&naru, "b1", "down", stopped)?;
+        note(&format!(
+            "beside six that talk without end: {share:.2} of a core, down after {} ms",
+            down.as_millis()
+        ));
+        assert!(share < 0.3, "{share:.2} of a core");
+        assert!(down < Duration::from_secs(1), "{down:?}");
+        Ok(())
+    });
+}
+
+/// What the daemon has had of a CPU.
+fn busy(naru: &Naru) -> Result<Duration> {
+    let id = naru.process_id().context("naru runs")?;
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(
+        ticks * 1000 / rustix::param::clock_ticks_per_second(),
+    ))
 }
 
 /// In KiB.

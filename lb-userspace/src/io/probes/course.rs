@@ -6,9 +6,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 use tokio::time::{Instant, timeout_at};
 
+use super::metered::Metered;
 use crate::core::health::observation::{Code, Failure, Phase};
 
 /// What an error means that is ours: too many files, no memory, no port, no permission.
@@ -74,8 +75,8 @@ impl Course {
         end
     }
 
-    /// For a talk: what is sent is sent at once. Enters `Phase::Connect`; a failure of our own takes that back.
-    pub async fn connect(&mut self, address: SocketAddr) -> Result<TcpStream, Failure> {
+    /// For a talk that brings `most_bytes`: what is sent is sent at once. Enters `Phase::Connect`; a failure of our own takes that back.
+    pub async fn connect(&mut self, address: SocketAddr, most_bytes: usize) -> Result<Metered, Failure> {
         self.enter(Phase::Connect);
         let connect = async {
             let socket = match address {
@@ -86,7 +87,7 @@ impl Course {
             socket.connect(address).await
         };
         match timeout_at(self.deadlines.connect, connect).await {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(stream)) => Ok(Metered::new(stream, most_bytes)),
             Ok(Err(error)) => {
                 if is_ours(&error) {
                     self.enter(Phase::Prepare);

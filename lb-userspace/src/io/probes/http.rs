@@ -23,6 +23,8 @@ use crate::core::health::observation::{Code, Facts, Failure, Phase};
 const BODY_LIMIT: usize = 64 * 1024;
 const HEAD_LIMIT: usize = 16 * 1024;
 const MOST_HEADERS: usize = 100;
+/// With what TLS and chunks add. Also of a server that never comes to its answer, but promises one without end.
+const MOST_BYTES: usize = 128 * 1024;
 
 pub struct Http {
     address: SocketAddr,
@@ -52,12 +54,12 @@ impl Http {
     pub async fn ask(&mut self, course: &mut Course) -> Result<Found, Failure> {
         let request = self.request()?;
         let Some(settings) = &self.settings.tls else {
-            let stream = course.connect(self.address).await?;
+            let stream = course.connect(self.address, MOST_BYTES).await?;
             return self.exchange(stream, request, course).await;
         };
         let name = self.settings.host.as_deref().map(without_port);
         let connector = tls::connector(settings, name, self.address.ip()).await?;
-        let stream = course.connect(self.address).await?;
+        let stream = course.connect(self.address, MOST_BYTES).await?;
         let stream = connector.connect(stream, course).await?;
         self.exchange(stream, request, course).await
     }

@@ -11,13 +11,14 @@
 //! It is a variant of `Kind`, which is made from `config::Ask`; only for `tcp`, what most are asked, there is `knocks`
 //! instead. What it may rely on, and what it owes:
 //! - `course.enter(phase)` before each step: the phase goes into the observation, also when time runs out.
-//! - `course.connect(address)` for TCP, which keeps to the shorter deadline of a connection; `tls` for TLS on top.
+//! - `course.connect(address, most_bytes)` for TCP, which keeps to the shorter deadline of a connection; `tls` for TLS on top.
 //! - The whole is ended from outside at `course.deadlines.whole`: the future is then dropped at whatever it waits
 //!   for. A kind that keeps a connection takes it out of `self` first and puts it back when the exchange is over, so
 //!   that a half-read one is never used again.
 //! - A `Prober` is asked one thing at a time. While it is waiting, the confirm burst asks by others made for the
 //!   occasion, which therefore begin with fresh connections.
-//! - What comes from the backend is read up to a limit that the kind sets, and never trusted.
+//! - What comes from the backend is never trusted. `Metered` bounds how much comes, and how often: a kind that keeps
+//!   its connection renews that for each check.
 //! - A connection is closed in order (FIN, or the protocol's own goodbye): half-open checks fill the logs of servers,
 //!   and make some of them shut the checker out.
 //! - Failing for reasons of our own (a file, no socket) is a failure in `Phase::Prepare`: it says nothing about the
@@ -31,6 +32,7 @@ mod database;
 mod exec;
 mod http;
 mod knocks;
+mod metered;
 mod mysql;
 mod postgres;
 mod tls;

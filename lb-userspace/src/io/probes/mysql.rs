@@ -76,6 +76,7 @@ impl Session for Mysql {
     }
 
     async fn ask(&mut self, target: &mut Target) -> Result<Standing, Failure> {
+        self.wire.renew();
         let rows = match target.knows_role_only {
             false => self.query(ROLE).await,
             true => self.query(ROLE_ONLY).await,

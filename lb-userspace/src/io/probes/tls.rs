@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-use tokio::task::spawn_blocking;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -20,10 +18,20 @@ use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertS
 
 use super::Course;
 use super::course::failure;
+use super::metered::Metered;
 use crate::core::config;
 use crate::core::health::observation::{Failure, Phase};
+use crate::io::regular_file::{in_time, read};
 
 const FRESH: Duration = Duration::from_secs(60);
+const OF_THE_SYSTEM: &str = "the certificates of the system";
+/// Every authority that browsers trust takes a quarter of a mebibyte.
+const LONGEST_CA: u64 = 4 * 1024 * 1024;
+
+/// What was read of each `ca`, and when; None: of the system.
+static ROOTS: Mutex<BTreeMap<Option<PathBuf>, Roots>> = Mutex::new(BTreeMap::new());
+
+type Roots = (Instant, Arc<RootCertStore>);
 
 pub struct Connector {
     tls: tokio_rustls::TlsConnector,
@@ -54,16 +62,41 @@ async fn client_config(settings: &config::Tls) -> Result<ClientConfig, Failure> 
             .with_custom_certificate_verifier(anybody)
             .with_no_client_auth());
     }
-    let ca = settings.ca.clone();
-    let roots = spawn_blocking(move || roots(ca.as_deref())).await;
-    let roots = roots
-        .map_err(|error| Failure::new(error.to_string()))?
-        .map_err(Failure::new)?;
+    let roots = match known_roots(&settings.ca) {
+        Some(roots) => roots,
+        None => read_roots(settings.ca.clone()).await?,
+    };
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
+fn known_roots(ca: &Option<PathBuf>) -> Option<Arc<RootCertStore>> {
+    let known = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_, roots) = known.get(ca).filter(|(at, _)| at.elapsed() < FRESH)?;
+    Some(roots.clone())
+}
+
+/// The certificates of a system are more than a hundred: too much for the event loop.
+async fn read_roots(ca: Option<PathBuf>) -> Result<Arc<RootCertStore>, Failure> {
+    let place = ca.clone().unwrap_or_else(|| OF_THE_SYSTEM.into());
+    let read = in_time(&place, move |_| {
+        known_roots(&ca).map_or_else(
+            || {
+                let roots = Arc::new(roots(ca.as_deref())?);
+                let mut known = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
+                known.insert(ca, (Instant::now(), roots.clone()));
+                Ok(roots)
+            },
+            Ok,
+        )
+    });
+    let read = read
+        .await
+        .map_err(|error| format!("cannot read {}: {error}", place.display()));
+    read.and_then(|roots| roots).map_err(Failure::new)
+}
+
 impl Connector {
-    pub async fn connect(self, stream: TcpStream, course: &mut Course) -> Result<TlsStream<TcpStream>, Failure> {
+    pub async fn connect(self, stream: Metered, course: &mut Course) -> Result<TlsStream<Metered>, Failure> {
         course.enter(Phase::Tls);
         self.tls
             .connect(self.name, stream)
@@ -72,23 +105,13 @@ impl Connector {
     }
 }
 
-type Roots = (Instant, Arc<RootCertStore>);
-
-/// Blocks: the certificates of a system are more than a hundred.
-fn roots(ca: Option<&Path>) -> Result<Arc<RootCertStore>, String> {
-    static READ: Mutex<BTreeMap<Option<PathBuf>, Roots>> = Mutex::new(BTreeMap::new());
-    let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = ca.map(Path::to_owned);
-    if let Some((_, roots)) = read.get(&key).filter(|(at, _)| at.elapsed() < FRESH) {
-        return Ok(roots.clone());
-    }
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     match ca {
         Some(path) => {
             let name = path.display();
-            let certificates =
-                CertificateDer::pem_file_iter(path).map_err(|error| format!("cannot read {name}: {error}"))?;
-            for certificate in certificates {
+            let text = read(path, LONGEST_CA).map_err(|error| format!("cannot read {name}: {error}"))?;
+            for certificate in CertificateDer::pem_slice_iter(&text) {
                 let certificate = certificate.map_err(|error| format!("cannot read {name}: {error}"))?;
                 roots
                     .add(certificate)
@@ -103,8 +126,6 @@ fn roots(ca: Option<&Path>) -> Result<Arc<RootCertStore>, String> {
             None => "this system trusts no certificate authority; give the check a `ca`".to_owned(),
         });
     }
-    let roots = Arc::new(roots);
-    read.insert(key, (Instant::now(), roots.clone()));
     Ok(roots)
 }
 

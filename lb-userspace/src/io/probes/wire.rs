@@ -6,18 +6,19 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::{Buf as _, BufMut as _, BytesMut};
+use bytes::{Buf as _, BytesMut};
 use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::course::{Course, failure};
+use super::metered::Metered;
 use super::tls;
 use crate::core::config;
 use crate::core::health::observation::{Failure, Phase};
 
-/// What an exchange may bring: whole rows of the widest status there is, and no flood.
+/// What a check may bring: whole rows of the widest status there is, and no flood.
 pub const MOST_BYTES: usize = 256 * 1024;
 const AT_ONCE: usize = 4096;
 
@@ -25,23 +26,20 @@ pub struct Wire {
     /// None only while TLS begins.
     stream: Option<Stream>,
     received: BytesMut,
-    /// What may still come.
-    allowance: usize,
     /// Sent when it is dropped; empty as long as nobody listens to one.
     goodbye: &'static [u8],
 }
 
 enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Metered),
+    Tls(Box<TlsStream<Metered>>),
 }
 
 impl Wire {
     pub async fn connect(address: SocketAddr, course: &mut Course) -> Result<Self, Failure> {
         Ok(Self {
-            stream: Some(Stream::Plain(course.connect(address).await?)),
+            stream: Some(Stream::Plain(course.connect(address, MOST_BYTES).await?)),
             received: BytesMut::new(),
-            allowance: MOST_BYTES,
             goodbye: &[],
         })
     }
@@ -70,6 +68,15 @@ impl Wire {
         matches!(self.stream, Some(Stream::Tls(_)))
     }
 
+    /// Another check begins.
+    pub fn renew(&mut self) {
+        match &mut self.stream {
+            Some(Stream::Plain(stream)) => stream.renew(),
+            Some(Stream::Tls(stream)) => stream.get_mut().0.renew(),
+            None => {}
+        }
+    }
+
     /// From now on there is somebody to say goodbye to, with these bytes.
     pub fn logged_in(&mut self, goodbye: &'static [u8]) {
         self.goodbye = goodbye;
@@ -80,6 +87,7 @@ impl Wire {
         let Some(Stream::Plain(stream)) = &self.stream else {
             return Ok(());
         };
+        let stream = stream.stream();
         sockopt::set_tcp_keepidle(stream, Duration::from_secs(1))?;
         sockopt::set_tcp_keepintvl(stream, Duration::from_secs(1))?;
         sockopt::set_tcp_keepcnt(stream, 2)?;
@@ -87,7 +95,6 @@ impl Wire {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.allowance = MOST_BYTES;
         let sent = match &mut self.stream {
             Some(Stream::Plain(stream)) => stream.write_all(bytes).await,
             Some(Stream::Tls(stream)) => match stream.write_all(bytes).await {
@@ -106,26 +113,15 @@ impl Wire {
 
     /// Waits for more, some or all of it. Cancel safe.
     pub async fn receive(&mut self) -> Result<(), Failure> {
-        let most = self.allowance.min(AT_ONCE);
-        if most == 0 {
-            return Err(Failure::new(format!(
-                "an answer of more than {} KiB",
-                MOST_BYTES / 1024
-            )));
-        }
-        self.received.reserve(most);
-        let mut part = (&mut self.received).limit(most);
+        self.received.reserve(AT_ONCE);
         let read = match &mut self.stream {
-            Some(Stream::Plain(stream)) => stream.read_buf(&mut part).await,
-            Some(Stream::Tls(stream)) => stream.read_buf(&mut part).await,
+            Some(Stream::Plain(stream)) => stream.read_buf(&mut self.received).await,
+            Some(Stream::Tls(stream)) => stream.read_buf(&mut self.received).await,
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         match read {
             Ok(0) => Err(Failure::new("the server closed the connection")),
-            Ok(count) => {
-                self.allowance -= count;
-                Ok(())
-            }
+            Ok(_) => Ok(()),
             Err(error) => Err(failure(&error)),
         }
     }
@@ -146,12 +142,12 @@ impl Drop for Wire {
             return;
         }
         let _ = match &mut self.stream {
-            Some(Stream::Plain(stream)) => stream.try_write(self.goodbye).map(|_| ()),
+            Some(Stream::Plain(stream)) => stream.stream().try_write(self.goodbye).map(|_| ()),
             Some(Stream::Tls(stream)) => {
                 let (socket, session) = stream.get_mut();
                 let sealed = session.writer().write_all(self.goodbye);
                 session.send_close_notify();
-                sealed.and_then(|()| session.write_tls(&mut AtOnce(socket)).map(|_| ()))
+                sealed.and_then(|()| session.write_tls(&mut AtOnce(socket.stream())).map(|_| ()))
             }
             None => Ok(()),
         };
