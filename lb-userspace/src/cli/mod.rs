@@ -24,6 +24,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 
+use crate::io::programs::supervisor;
+
 /// How a command ends. `naru run` explains the same codes to its users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
@@ -84,6 +86,7 @@ enum Command {
 }
 
 pub fn main() -> ExitCode {
+    supervisor::run_if_meant();
     let Cli { socket, command } = Cli::parse();
     let exit = match command {
         Command::Run(arguments) => run::run(arguments),

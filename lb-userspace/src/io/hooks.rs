@@ -122,7 +122,8 @@ async fn run(waiting: Arc<Waiting>) {
 }
 
 async fn one(command: &[String], input: &str) -> Result<(), String> {
-    let mut run = Run::start(command, &[], input.as_bytes(), place().await).map_err(|error| error.to_string())?;
+    let run = Run::start(command, &[], input.as_bytes(), place().await);
+    let mut run = run.await.map_err(|error| error.to_string())?;
     match timeout(PATIENCE, run.finish()).await {
         Ok(Ok((status, _))) if status.success() => Ok(()),
         Ok(Ok((status, said))) => Err(format!("{status}: {}", String::from_utf8_lossy(&said).trim())),

@@ -1,23 +1,36 @@
 //! Programs of the operator's: run, watched, and killed with all they started.
 //!
-//! What they are for, and what their exit code means, is for those who run them. Tested by `probes::exec`.
+//! Each has a process of ours above it, the supervisor (see `programs/supervisor.rs`), which does the killing: also when the
+//! daemon itself is killed. What programs are for, and what their exit code means, is for those who run them. Tested by
+//! `probes::exec`, and in the lab.
 
-use std::io::{self, PipeReader, Write as _, pipe};
+pub mod supervisor;
+
+use std::io::{self, Write as _, pipe};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, LazyLock};
-use std::thread;
+use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, Interest};
+use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+use self::supervisor::Report;
 
 pub const AT_ONCE: usize = 16;
 /// Of what one prints; the rest is read and forgotten, so that it does not wait for a reader.
 pub const KEPT: usize = 1024;
+/// One that prints without end is read at intervals, a whole pipe each time.
+const READ_INTERVAL: Duration = Duration::from_millis(5);
+const PIPE: usize = 64 * 1024;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AT_ONCE)));
@@ -28,18 +41,24 @@ pub async fn place() -> OwnedSemaphorePermit {
     place.expect("INVARIANT: the semaphore is never closed")
 }
 
-/// A running program. Dropped, it and its group are killed; its place is free when it is gone.
+/// A running program. Dropped, it is killed with all it started; its place is free when all of that is gone.
 pub struct Run {
-    leader: Option<(Child, OwnedSemaphorePermit)>,
-    group: Pid,
-    /// Readable when the leader has ended.
-    end: Option<AsyncFd<OwnedFd>>,
-    output: Option<Receiver>,
+    supervisor: Option<Supervisor>,
+    output: Receiver,
+}
+
+struct Supervisor {
+    child: Child,
+    /// Readable when it has ended.
+    end: AsyncFd<OwnedFd>,
+    /// Brings its reports. Closed, by us or by our death, it tells the supervisor to end everything.
+    line: UnixStream,
+    place: OwnedSemaphorePermit,
 }
 
 impl Run {
     /// No shell, an own environment but for a PATH; `input` is short enough for a pipe to hold it.
-    pub fn start(
+    pub async fn start(
         command: &[String],
         environment: &[(&'static str, String)],
         input: &[u8],
@@ -48,77 +67,133 @@ impl Run {
         let (stdin, mut told) = pipe()?;
         told.write_all(input)?;
         drop(told);
-        let (reader, writer) = pipe()?;
-        let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let child = Command::new(program)
-            .args(arguments)
+        let (output, writer) = pipe()?;
+        let (line, far_end) = StdUnixStream::pair()?;
+        line.set_nonblocking(true)?;
+        let (line, output) = (UnixStream::from_std(line)?, Receiver::from_owned_fd(output.into())?);
+        // The file itself, also when another version has taken its name.
+        let child = Command::new("/proc/self/exe")
+            .arg0(supervisor::NAME)
+            .args(command)
             .env_clear()
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .env("PATH", PATH)
             .current_dir("/")
             .stdin(stdin)
-            .stdout(writer.try_clone()?)
-            .stderr(writer)
+            .stdout(writer)
+            .stderr(OwnedFd::from(far_end))
             .process_group(0)
             .spawn()?;
-        Self::new(child, reader, place)
-    }
-
-    fn new(child: Child, output: PipeReader, place: OwnedSemaphorePermit) -> io::Result<Self> {
-        let mut run = Self {
-            group: Pid::from_child(&child),
-            leader: Some((child, place)),
-            end: None,
-            output: None,
+        let supervisor = Supervisor::new(child, line, place)?;
+        let started = supervisor.report().await;
+        let run = Self {
+            supervisor: Some(supervisor),
+            output,
         };
-        // Whatever fails from here on, it is killed by the drop.
-        let end = pidfd_open(run.group, PidfdFlags::empty())?;
-        // SAFETY: an OwnedFd is open for as long as it lives, and the AsyncFd never gives it away.
-        run.end = Some(unsafe { AsyncFd::register_with_interest(end, Interest::READABLE) }?);
-        run.output = Some(Receiver::from_owned_fd(output.into())?);
-        Ok(run)
+        match started? {
+            Report::Started => Ok(run),
+            Report::CannotRun(error) => Err(error),
+            Report::Ended(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 
     /// How it ended, and the beginning of what it printed.
     pub async fn finish(&mut self) -> io::Result<(ExitStatus, Vec<u8>)> {
-        let (Some(end), Some(output)) = (&self.end, &mut self.output) else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        let (mut said, mut part, mut is_open) = (Vec::new(), [0; 4096], true);
-        loop {
+        let supervisor = self.supervisor.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let (mut said, mut part, mut is_open) = (Vec::new(), vec![0; PIPE], true);
+        let mut next_read = Instant::now();
+        let report = loop {
+            let read = async {
+                sleep_until(next_read).await;
+                self.output.read(&mut part).await
+            };
             tokio::select! {
                 biased;
-                read = output.read(&mut part), if is_open => match read? {
-                    0 => is_open = false,
-                    count => {
-                        let room = KEPT.saturating_sub(said.len()).min(count);
-                        said.extend_from_slice(&part[..room]);
+                report = supervisor.report() => break report?,
+                read = read, if is_open => {
+                    let count = read?;
+                    is_open = count > 0;
+                    keep(&mut said, &part[..count]);
+                    if said.len() == KEPT {
+                        next_read = Instant::now() + READ_INTERVAL;
                     }
-                },
-                ended = end.readable() => {
-                    ended?.retain_ready();
-                    break;
                 }
             }
-        }
-        // As long as nobody has asked for its status, the number of its group is not given to another.
-        let _ = kill_process_group(self.group, Signal::KILL);
-        let Some((mut child, _place)) = self.leader.take() else {
-            return Err(io::ErrorKind::NotConnected.into());
         };
-        Ok((child.wait()?, said))
+        // Its last words came before its end.
+        while said.len() < KEPT
+            && let Ok(count @ 1..) = self.output.try_read(&mut part)
+        {
+            keep(&mut said, &part[..count]);
+        }
+        match report {
+            Report::Ended(status) => Ok((status, said)),
+            Report::CannotRun(error) => Err(error),
+            Report::Started => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
+}
+
+impl Supervisor {
+    fn new(mut child: Child, line: UnixStream, place: OwnedSemaphorePermit) -> io::Result<Self> {
+        match watch(&child) {
+            Ok(end) => Ok(Self {
+                child,
+                end,
+                line,
+                place,
+            }),
+            Err(error) => {
+                // Its program dies with it.
+                let _ = child.kill().and_then(|()| child.wait());
+                Err(error)
+            }
+        }
+    }
+
+    /// The next one. Cancel safe.
+    async fn report(&self) -> io::Result<Report> {
+        let mut bytes = [0; Report::LENGTH];
+        loop {
+            self.line.readable().await?;
+            match self.line.try_read(&mut bytes) {
+                Ok(Report::LENGTH) => return Report::read(bytes),
+                Ok(_) => return Err(io::Error::other("its supervisor was killed")),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn watch(child: &Child) -> io::Result<AsyncFd<OwnedFd>> {
+    let end = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    // SAFETY: an OwnedFd is open for as long as it lives, and the AsyncFd never gives it away.
+    Ok(unsafe { AsyncFd::register_with_interest(end, Interest::READABLE) }?)
+}
+
+fn keep(said: &mut Vec<u8>, part: &[u8]) {
+    let room = (KEPT - said.len()).min(part.len());
+    said.extend_from_slice(&part[..room]);
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if let Some((mut child, place)) = self.leader.take() {
-            let _ = kill_process_group(self.group, Signal::KILL);
-            // One that hangs in the kernel dies later, and nobody should wait for that.
-            thread::spawn(move || {
-                let _ = child.wait();
-                drop(place);
-            });
-        }
+        let (Some(supervisor), Ok(runtime)) = (self.supervisor.take(), Handle::try_current()) else {
+            return;
+        };
+        let Supervisor {
+            mut child,
+            end,
+            line,
+            place,
+        } = supervisor;
+        drop(line);
+        // What hangs in the kernel dies later, and nobody should wait for that.
+        runtime.spawn(async move {
+            let _ = end.readable().await;
+            let _ = child.wait();
+            drop(place);
+        });
     }
 }

@@ -76,7 +76,7 @@ async fn again_and_again(program: Program, outcomes: UnboundedSender<(Program, b
 }
 
 async fn ends_well(command: &[String], place: OwnedSemaphorePermit) -> bool {
-    let Ok(mut run) = Run::start(command, &[], &[], place) else {
+    let Ok(mut run) = Run::start(command, &[], &[], place).await else {
         return false;
     };
     run.finish().await.is_ok_and(|(status, _)| status.success())

@@ -31,6 +31,7 @@ mod ownership;
 mod ownership_changes;
 mod ports;
 mod postgres;
+mod programs;
 mod recursors;
 mod reload;
 mod steering;

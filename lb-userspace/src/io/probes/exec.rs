@@ -39,7 +39,7 @@ impl Exec {
     pub async fn ask(&mut self, course: &mut Course) -> Result<Found, Failure> {
         course.enter(Phase::Prepare);
         let place = place().await;
-        let run = Run::start(&self.command, &self.environment, &[], place);
+        let run = Run::start(&self.command, &self.environment, &[], place).await;
         let mut run = run.map_err(|error| self.cannot_run(&error))?;
         course.enter(Phase::Run);
         let (status, said) = run.finish().await.map_err(|error| failure(&error))?;
@@ -162,6 +162,28 @@ mod tests {
         assert_eq!(late.to_string(), "run failed: no answer in time");
         assert!(begin.elapsed() < Duration::from_secs(5));
         dies(&fs::read_to_string(&file).unwrap());
+        fs::remove_file(&file).unwrap();
+    }
+
+    /// Neither a session of its own nor a dead parent hides anybody.
+    #[tokio::test]
+    async fn what_hides_in_sessions_of_its_own_goes_too() {
+        let file = std::env::temp_dir().join(format!("naru-exec-sessions-{}", std::process::id()));
+        let hide = format!(
+            "for i in 1 2 3; do setsid sh -c 'setsid sleep 60 & echo $! >> {0}; sleep 60' & done; \
+             while [ \"$(wc -l < {0})\" != 3 ]; do sleep 0.01; done",
+            file.display()
+        );
+        for (script, outcome) in [
+            (&*hide, "up"),
+            (&format!("{hide}; sleep 60"), "run failed: no answer in time"),
+        ] {
+            fs::write(&file, "").unwrap();
+            assert_eq!(run(script, Duration::from_secs(3)).await.to_string(), outcome);
+            let hidden = fs::read_to_string(&file).unwrap();
+            assert_eq!(hidden.lines().count(), 3);
+            hidden.lines().for_each(dies);
+        }
         fs::remove_file(&file).unwrap();
     }
 
