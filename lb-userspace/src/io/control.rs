@@ -7,20 +7,23 @@ mod protocol;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
-use std::io::Write as _;
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
+
+use super::lock_file::{LockError, LockFile};
 
 pub use protocol::{AskError, FlowRow, Flows, Reply, Request, Target, ask};
 
@@ -30,7 +33,11 @@ const LOCK: &str = "naru.lock";
 const LINE_LIMIT: u64 = 64 * 1024;
 /// To send the whole request, and to take the next part of the reply.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// One more takes the place of the one that keeps us waiting for the longest.
 const CONNECTIONS: usize = 64;
+/// How long a client may keep us waiting whatever happens: it may not have had the time to ask.
+const GRACE: Duration = Duration::from_millis(100);
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A request that waits for its reply.
 #[derive(Debug)]
@@ -54,7 +61,7 @@ pub struct Control {
     calls: mpsc::Receiver<Call>,
     task: JoinHandle<()>,
     /// Held for as long as this daemon lives, so that a socket without a holder is known to be stale.
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl Control {
@@ -95,31 +102,14 @@ impl Drop for Control {
     }
 }
 
-fn lock(run_dir: &Path) -> anyhow::Result<File> {
-    let path = run_dir.join(LOCK);
-    let mut lock = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("open {}", path.display()))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("lock {}", path.display())),
-        Err(TryLockError::WouldBlock) => {
-            let holder = fs::read_to_string(&path).unwrap_or_default();
-            bail!(
-                "another naru (process {}) already runs with run_dir {}; stop it, or give this one its own [node] run_dir",
-                holder.trim(),
-                run_dir.display()
-            );
-        }
-    }
-    lock.set_len(0)
-        .and_then(|()| writeln!(lock, "{}", std::process::id()))
-        .with_context(|| format!("write process id to {}", path.display()))?;
-    Ok(lock)
+fn lock(run_dir: &Path) -> anyhow::Result<LockFile> {
+    LockFile::take(&run_dir.join(LOCK)).map_err(|error| match error {
+        LockError::Held { by } => anyhow!(
+            "another naru (process {by}) already runs with run_dir {}; stop it, or give this one its own [node] run_dir",
+            run_dir.display()
+        ),
+        other => other.into(),
+    })
 }
 
 /// Under its own name the socket never exists with wider permissions.
@@ -136,22 +126,12 @@ fn bind_owner_only(path: &Path) -> std::io::Result<UnixListener> {
 }
 
 async fn accept(listener: UnixListener, calls: mpsc::Sender<Call>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut clients = Clients::default();
     loop {
-        let place = places
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, _)) => {
-                let calls = calls.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = serve(stream, calls).await {
-                        debug!(error = format!("{error:#}"), "control client dropped");
-                    }
-                    drop(place);
-                });
+                clients.make_room().await;
+                clients.serve(stream, calls.clone());
             }
             Err(error) => {
                 warn!(%error, "cannot accept control clients; trying again");
@@ -161,7 +141,54 @@ async fn accept(listener: UnixListener, calls: mpsc::Sender<Call>) {
     }
 }
 
-async fn serve(mut stream: UnixStream, calls: mpsc::Sender<Call>) -> anyhow::Result<()> {
+/// Those that are connected, the oldest first.
+#[derive(Default)]
+struct Clients(VecDeque<Client>);
+
+struct Client {
+    task: JoinHandle<()>,
+    since: Instant,
+    /// It has asked, and the daemon has not answered yet; else we wait for it.
+    waits: Arc<AtomicBool>,
+}
+
+impl Clients {
+    /// Nobody who keeps us waiting keeps another from being served.
+    async fn make_room(&mut self) {
+        loop {
+            self.0.retain(|client| !client.task.is_finished());
+            if self.0.len() < CONNECTIONS {
+                return;
+            }
+            let is_idle = |client: &Client| client.since.elapsed() > GRACE && !client.waits.load(Ordering::Relaxed);
+            let idle = self.0.iter().position(is_idle);
+            match idle.and_then(|place| self.0.remove(place)) {
+                Some(client) => client.task.abort(),
+                None => sleep(RETRY_INTERVAL).await,
+            }
+        }
+    }
+
+    fn serve(&mut self, stream: UnixStream, calls: mpsc::Sender<Call>) {
+        let waits = Arc::new(AtomicBool::new(false));
+        let is_waiting = waits.clone();
+        let task = tokio::spawn(async move {
+            if let Err(error) = serve(stream, calls, &is_waiting).await {
+                debug!(error = format!("{error:#}"), "control client dropped");
+            }
+        });
+        let since = Instant::now();
+        self.0.push_back(Client { task, since, waits });
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|client| client.task.abort());
+    }
+}
+
+async fn serve(mut stream: UnixStream, calls: mpsc::Sender<Call>, waits: &AtomicBool) -> anyhow::Result<()> {
     let caller = user_name(stream.peer_cred().context("read peer credentials")?.uid());
     let reply = match timeout(PATIENCE, read_request(&mut stream))
         .await
@@ -169,11 +196,14 @@ async fn serve(mut stream: UnixStream, calls: mpsc::Sender<Call>) -> anyhow::Res
     {
         Ok(request) => {
             let (reply, answer) = oneshot::channel();
+            waits.store(true, Ordering::Relaxed);
             calls
                 .send(Call { request, caller, reply })
                 .await
                 .context("hand over request")?;
-            answer.await.context("the daemon stops")?
+            let answer = answer.await;
+            waits.store(false, Ordering::Relaxed);
+            answer.context("the daemon stops")?
         }
         Err(refusal) => Reply::Refused(refusal),
     };

@@ -7,6 +7,7 @@ pub mod dns;
 pub mod flows;
 pub mod frames;
 pub mod hooks;
+pub mod lock_file;
 pub mod netlink;
 pub mod privileges;
 pub mod probes;

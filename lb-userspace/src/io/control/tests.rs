@@ -4,7 +4,6 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Instant;
 
 use serde_json::json;
 
@@ -166,6 +165,28 @@ fn stalled_clients_are_cut_off_and_harm_nobody() {
         );
         stalled[0].set_read_timeout(Some(PATIENCE * 3)).unwrap();
         assert_eq!(stalled[0].read(&mut [0]).unwrap(), 0, "half a request is cut off");
+    });
+}
+
+/// Neither those that say nothing nor those that do not read keep anybody else from an answer.
+#[test]
+fn a_thousand_idle_clients_keep_nobody_waiting() {
+    let folder = Folder::new("idle");
+    with_daemon(&folder, |socket| {
+        let _idle: Vec<_> = (0..1000)
+            .map(|number| {
+                let mut client = UnixStream::connect(&socket).unwrap();
+                if number == 500 {
+                    client
+                        .write_all(b"{\"request\":\"flows\",\"service\":null,\"backend\":null}\n")
+                        .unwrap();
+                }
+                client
+            })
+            .collect();
+        let started = Instant::now();
+        ask(&socket, &Request::Status {}).unwrap();
+        assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
     });
 }
 
