@@ -4,6 +4,7 @@
 //! what operators get to hear. Tested by running it, in the lab.
 
 mod answers;
+mod grid;
 mod ownership;
 mod reload;
 mod report;
@@ -140,7 +141,7 @@ impl Daemon {
                 }
                 // Before the deadline: a check that is answered is not late.
                 seen = self.crew.seen() => self.happened(Event::Observed(seen)),
-                () = at(deadline) => self.happened(Event::Tick),
+                () = grid::reached(deadline) => self.happened(Event::Tick),
                 (program, well) = self.programs.ended() => self.happened(Event::Ended(program, well)),
                 (question, answer) = self.resolver.answered() => self.resolved(question, answer),
                 () = self.secret_files.changed() => self.tell_all(),
