@@ -153,7 +153,7 @@ impl Names {
     /// Questions to ask now; each is to be answered, if only by a failure.
     pub fn due(&mut self, now: Instant) -> Vec<Question> {
         let due = self.names.iter_mut().filter_map(|(question, name)| {
-            let is_due = name.ask(now);
+            let is_due = name.schedule().ask(now);
             is_due.then(|| question.clone())
         });
         due.collect()
@@ -161,7 +161,7 @@ impl Names {
 
     /// There are others to ask.
     pub fn ask_anew(&mut self, now: Instant) {
-        self.names.values_mut().for_each(|name| name.ask_anew(now));
+        self.names.values_mut().for_each(|name| name.schedule().ask_anew(now));
     }
 
     pub fn answered(&mut self, question: &Question, answer: Answer, dns: &Dns, now: Moment) -> Change {
@@ -182,8 +182,17 @@ impl Names {
     pub fn doubt(&mut self, question: &Question, address: IpAddr, now: Instant) {
         for question in self.leading(question, address) {
             if let Some(name) = self.names.get_mut(&question) {
-                name.doubt(now);
+                name.schedule().doubt(now);
             }
+        }
+    }
+
+    /// Names without which a service has nobody up; their targets are needed as much.
+    pub fn need(&mut self, mut needed: BTreeSet<Question>) {
+        let targets: Vec<Question> = needed.iter().flat_map(|question| self.targets(question)).collect();
+        needed.extend(targets);
+        for (question, name) in &mut self.names {
+            name.schedule().need(needed.contains(question));
         }
     }
 

@@ -16,6 +16,7 @@ mod shared;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod unserved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -234,6 +234,11 @@ impl Service {
         };
         Some(Question::new(name, self.family(), wanted))
     }
+
+    /// What is to be asked about the names of its backends.
+    pub fn questions(&self) -> impl Iterator<Item = Question> {
+        self.backends.iter().filter_map(|backend| self.question(backend))
+    }
 }
 
 impl Config {
@@ -244,8 +249,7 @@ impl Config {
 
     /// What names of backends stand for is asked by these.
     pub fn questions(&self) -> impl Iterator<Item = Question> {
-        let services = self.services.values();
-        services.flat_map(|service| service.backends.iter().filter_map(|backend| service.question(backend)))
+        self.services.values().flat_map(Service::questions)
     }
 }
 

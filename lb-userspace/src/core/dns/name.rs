@@ -1,24 +1,24 @@
-//! One name: when it is asked about, and which of the records it was said to have are followed, as backends or, those of
-//! SRV, as names of backends.
+//! One name: which of the records it was said to have are followed, as backends or, those of SRV, as names of backends.
 //!
 //! - A record that is in an answer is followed at once. One that is missing goes as soon as those in the answer can
 //!   serve, `HANDOVER` later at the latest: a name that moves leaves no moment without a backend.
 //! - A name may show its records in turns, a part at a time. Once some have come back three times, one that is missing
 //!   stays for a minute, or for twenty answers.
 //! - A rank is as the last answer has it.
-//! - While its backends may be in trouble it is asked about sooner: it may have moved for that.
+//! - When it is asked about is for `schedule`.
 //! - That there is nothing is believed after `EMPTY` answers and `EMPTY_FOR`, also where another name of a search has
 //!   something. A failure says nothing at all.
 
+mod schedule;
 mod standing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
+use self::schedule::Schedule;
 use super::told::Told;
 use super::{Answer, Family, Found, Last, Nothing, Question, Rank, Record, Set, Wanted};
 use crate::core::config::Dns;
-use crate::core::fingerprint::mix;
 use crate::core::world::Moment;
 
 /// How long a record goes on while those in its place have not been judged.
@@ -27,10 +27,6 @@ const HANDOVER: Duration = Duration::from_millis(300);
 const RETURNS: usize = 3;
 const MEMORY: Duration = Duration::from_secs(60);
 const MEMORY_ANSWERS: u32 = 20;
-/// While its backends may be in trouble it is asked about so long after an answer, then twice as long each time.
-const HURRY: Duration = Duration::from_millis(100);
-/// Trouble that was not heard of for so long is over.
-const CALM: Duration = Duration::from_secs(1);
 const EMPTY: u32 = 3;
 const EMPTY_FOR: Duration = Duration::from_secs(10);
 /// Each is a backend with an id and checks of its own.
@@ -52,13 +48,9 @@ pub struct Name {
     gone: BTreeMap<Record, Instant>,
     /// When records came back that had been missing.
     returns: VecDeque<Instant>,
-    /// When the next question is due; None: one is under way.
-    next: Option<Instant>,
-    doubt: Option<Doubt>,
+    schedule: Schedule,
     /// When trouble began or ended.
     since: SystemTime,
-    /// Mixed on with each answer.
-    chance: u64,
     answered: bool,
     empty: Option<Empty>,
     failure: Option<String>,
@@ -82,14 +74,6 @@ struct Missing {
     replaced: bool,
 }
 
-/// Its backends may be in trouble, and it may have moved for that.
-#[derive(Clone, Copy, Debug)]
-struct Doubt {
-    last: Instant,
-    /// How many answers have come since it began.
-    answers: u32,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Empty {
     what: Nothing,
@@ -99,7 +83,6 @@ struct Empty {
 
 impl Name {
     pub fn new(question: &Question, now: Moment) -> Self {
-        let bytes = question.host.bytes();
         Self {
             host: question.host.clone(),
             family: question.family,
@@ -111,10 +94,8 @@ impl Name {
             before: None,
             gone: BTreeMap::new(),
             returns: VecDeque::new(),
-            next: Some(now.monotonic),
-            doubt: None,
+            schedule: Schedule::new(&question.host, now.monotonic),
             since: now.wall,
-            chance: bytes.fold(0, |hash, byte| mix(hash ^ u64::from(byte))),
             answered: false,
             empty: None,
             failure: None,
@@ -135,35 +116,14 @@ impl Name {
         told
     }
 
-    /// True: the question is to be asked now.
-    pub fn ask(&mut self, now: Instant) -> bool {
-        self.next.take_if(|next| *next <= now).is_some()
-    }
-
-    /// At once, but for a question that is under way.
-    pub fn ask_anew(&mut self, now: Instant) {
-        self.next = self.next.map(|next| next.min(now));
-    }
-
-    /// A backend of it may be in trouble; the first word of that has the question asked at once.
-    pub fn doubt(&mut self, now: Instant) {
-        let answers = match self.doubted(now) {
-            Some(doubt) => doubt.answers,
-            None => {
-                self.ask_anew(now);
-                0
-            }
-        };
-        self.doubt = Some(Doubt { last: now, answers });
-    }
-
-    fn doubted(&self, now: Instant) -> Option<Doubt> {
-        self.doubt.filter(|doubt| now < doubt.last + CALM)
+    /// When it is asked about next.
+    pub fn schedule(&mut self) -> &mut Schedule {
+        &mut self.schedule
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
         let missing = self.members.values().filter_map(|member| member.missing);
-        missing.map(|missing| missing.leaves).chain(self.next).min()
+        missing.map(|missing| missing.leaves).chain(self.schedule.next()).min()
     }
 
     pub fn records(&self) -> impl Iterator<Item = (&Record, Rank)> {
@@ -246,13 +206,7 @@ impl Name {
                 dns.min_ttl
             }
         };
-        let wait = self.somewhat_less(wait);
-        self.doubt = self.doubted(now.monotonic);
-        let hurry = self.doubt.as_mut().map_or(wait, |doubt| {
-            doubt.answers = doubt.answers.saturating_add(1);
-            HURRY * 2_u32.saturating_pow(doubt.answers.min(16) - 1)
-        });
-        self.next = Some(now.monotonic + wait.min(hurry));
+        self.schedule.answered(wait, dns.min_ttl, now.monotonic);
         told
     }
 
@@ -382,12 +336,5 @@ impl Name {
             self.gone
                 .extend(left.into_iter().map(|(record, member)| (record, member.seen)));
         }
-    }
-
-    /// By up to a tenth, so that names which were asked about together do not stay together.
-    fn somewhat_less(&mut self, wait: Duration) -> Duration {
-        self.chance = mix(self.chance);
-        let thousandths = u32::try_from(self.chance % 100).unwrap_or_default();
-        wait - wait / 1000 * thousandths
     }
 }

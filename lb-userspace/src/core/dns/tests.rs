@@ -1,5 +1,6 @@
 //! Names over a clock made by hand.
 
+mod hurry;
 pub mod searched;
 mod targets;
 
@@ -241,55 +242,6 @@ fn there_and_back_and_there_again_are_moves() {
         assert_eq!(play.places(), [place]);
         play.wait();
     }
-}
-
-#[test]
-fn trouble_of_a_backend_has_its_name_asked_for_at_once_and_again_soon() {
-    let mut play = Play::new();
-    play.found(&[11], 30);
-    play.clock += Duration::from_secs(3);
-    play.names.doubt(&play.question, address(11), play.now().monotonic);
-    assert_eq!(play.wait(), Duration::ZERO);
-    for wait in [100, 200, 400, 800] {
-        play.found(&[11], 30);
-        // A check that fails, every now and then, keeps the doubt alive and begins nothing anew.
-        play.names.doubt(&play.question, address(11), play.now().monotonic);
-        assert_eq!(play.wait(), Duration::from_millis(wait));
-        play.names.doubt(&play.question, address(11), play.now().monotonic);
-    }
-    play.clock += Duration::from_secs(2);
-    play.found(&[11], 30);
-    assert!(
-        play.wait() > Duration::from_secs(26),
-        "nothing was heard of it for a while"
-    );
-}
-
-#[test]
-fn other_servers_are_asked_at_once() {
-    let mut play = Play::new();
-    play.found(&[11], 30);
-    play.clock += Duration::from_secs(3);
-    play.names.ask_anew(play.now().monotonic);
-    assert_eq!(play.wait(), Duration::ZERO);
-    play.found(&[11], 30);
-    assert!(play.wait() > Duration::from_secs(26), "and then as ever");
-}
-
-#[test]
-fn a_failing_name_of_a_failing_backend_is_not_asked_for_more_often_than_it_may_be() {
-    let mut play = Play::new();
-    play.found(&[11], 1);
-    let mut asked = 0;
-    for _ in 0..6000 {
-        play.clock += 10 * MILLISECOND;
-        play.names.doubt(&play.question, address(11), play.now().monotonic);
-        if !play.names.due(play.now().monotonic).is_empty() {
-            asked += 1;
-            play.answer(Answer::Failed("SERVFAIL".to_owned()));
-        }
-    }
-    assert!((60..75).contains(&asked), "{asked} in a minute");
 }
 
 #[test]

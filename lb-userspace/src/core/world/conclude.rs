@@ -40,6 +40,7 @@ impl World {
             }
         }
         self.conditions = conditions;
+        self.tell_needs();
         self.make_tables();
         self.write_down(now.wall);
     }

@@ -10,7 +10,7 @@ impl Name {
         Standing {
             trouble: self.trouble(),
             since: self.since,
-            next: self.next,
+            next: self.schedule.next(),
             last: self.last,
             found_as: self.found_as.clone(),
             answered_at: self.answered_at,
