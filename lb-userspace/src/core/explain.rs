@@ -167,9 +167,12 @@ fn history(world: &World, name: &Name, address: Option<SocketAddr>) -> Vec<Event
     let own = |entry: &&Entry| {
         let other = match &entry.what {
             What::Backend { address: of, .. } => address.zip(*of).is_some_and(|(address, of)| address != of),
-            What::Override { .. } | What::Resolved { .. } | What::Alarm(_) | What::Shared { .. } | What::Node(_) => {
-                false
-            }
+            What::Override { .. }
+            | What::Resolved { .. }
+            | What::Alarm(_)
+            | What::Shared { .. }
+            | What::Node(_)
+            | What::File { .. } => false,
         };
         entry.what.backend() == Some(name) && !other
     };
@@ -207,7 +210,7 @@ fn event(Entry { at, what }: &Entry) -> Event {
         },
         What::Override { text, .. } | What::Resolved { text, .. } | What::Node(text) => told(text),
         What::Shared { instance, text, .. } => told(&format!("vrrp {instance}: {text}")),
-        What::Alarm(News { service, text, .. }) => Event {
+        What::Alarm(News { service, text, .. }) | What::File { service, text } => Event {
             service: Some(service.clone()),
             ..told(text)
         },

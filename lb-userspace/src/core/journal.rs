@@ -54,6 +54,11 @@ pub enum What {
     },
     /// The node as a whole.
     Node(String),
+    /// What a new file has done to a service that its writer may not have meant.
+    File {
+        service: String,
+        text: String,
+    },
 }
 
 impl What {
@@ -61,7 +66,7 @@ impl What {
     pub fn backend(&self) -> Option<&Name> {
         match self {
             Self::Backend { name, .. } | Self::Override { name, .. } | Self::Resolved { name, .. } => Some(name),
-            Self::Alarm(_) | Self::Shared { .. } | Self::Node(_) => None,
+            Self::Alarm(_) | Self::Shared { .. } | Self::Node(_) | Self::File { .. } => None,
         }
     }
 }
@@ -107,6 +112,7 @@ mod tests {
             | What::Override { .. }
             | What::Resolved { .. }
             | What::Alarm(_)
+            | What::File { .. }
             | What::Shared { .. } => String::new(),
         };
         assert_eq!(journal.entries().count(), 1000);

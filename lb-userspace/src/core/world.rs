@@ -81,6 +81,9 @@ pub struct World {
     suspected: bool,
     written: BTreeMap<BackendId, State>,
     journal: Journal,
+    /// Services that had nobody up before a new file, until that is carried out.
+    unserved_before: Option<BTreeSet<String>>,
+    emptied: BTreeMap<String, String>,
     conditions: BTreeMap<BackendId, Condition>,
     tables: BTreeMap<ServiceId, Table>,
     flows: BTreeMap<BackendId, u64>,
@@ -215,6 +218,9 @@ impl World {
                 self.failures = failures;
                 if !std::mem::replace(&mut self.acted, true) {
                     self.write_down(now.wall);
+                }
+                if let Some(before) = self.unserved_before.take() {
+                    self.tell_emptied(&before, now);
                 }
                 if self.failures.is_empty() && self.settled().is_some() {
                     self.members.settle();

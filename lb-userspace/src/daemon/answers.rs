@@ -45,10 +45,7 @@ impl Daemon {
     pub(super) async fn answer(&mut self, call: Call) {
         let answer = match call.request.clone() {
             Request::Status {} => document(self.status(self.vrrp().await.instances)),
-            Request::Reload {} => self
-                .reload()
-                .await
-                .map(|generation| json!({ "generation": generation, "path": self.path })),
+            Request::Reload {} => self.reload().await.and_then(document),
             Request::Flows { service, backend } => {
                 self.flows(service.as_deref(), backend.as_deref()).and_then(document)
             }

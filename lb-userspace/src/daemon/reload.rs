@@ -1,17 +1,29 @@
 //! A new configuration: all of it or nothing. The last good one stays in force, and the status tells why.
 
+use std::path::PathBuf;
+
+use serde::Serialize;
 use tracing::{error, info, warn};
 
 use super::Daemon;
 use super::ownership::with_secrets;
 use super::start::check_interfaces;
-use crate::core::config::{self, Parsed, Severity};
+use crate::core::config::{self, Diagnostic, Parsed, Severity};
 use crate::core::world::Event;
 use crate::io::{config_file, systemd};
 
+/// A file that is in force.
+#[derive(Serialize)]
+pub(super) struct Reloaded {
+    generation: u64,
+    path: PathBuf,
+    /// What it does that its writer may not have meant, each in a sentence.
+    warnings: Vec<String>,
+}
+
 impl Daemon {
-    /// Reads the file and applies it. Ok: the generation now served; else all that is wrong.
-    pub(super) async fn reload(&mut self) -> Result<u64, String> {
+    /// Reads the file and applies it. Err: all that is wrong.
+    pub(super) async fn reload(&mut self) -> Result<Reloaded, String> {
         let text = config_file::read_in_time(&self.path)
             .await
             .map_err(|error| error.to_string());
@@ -24,7 +36,7 @@ impl Daemon {
         }
     }
 
-    async fn try_text(&mut self, text: Result<String, String>) -> Result<u64, String> {
+    async fn try_text(&mut self, text: Result<String, String>) -> Result<Reloaded, String> {
         systemd::reloading();
         self.tried = text.clone();
         let path = self.path.display().to_string();
@@ -42,7 +54,11 @@ impl Daemon {
         info!(path, generation, "configuration applied");
         self.tell_all();
         match self.world.failures() {
-            [] => Ok(generation),
+            [] => Ok(Reloaded {
+                generation,
+                path: self.path.clone(),
+                warnings: self.warnings(),
+            }),
             failures => {
                 let failures: Vec<&str> = failures.iter().map(|failure| failure.error.as_str()).collect();
                 Err(format!(
@@ -51,6 +67,15 @@ impl Daemon {
                 ))
             }
         }
+    }
+
+    /// Of the file in force, and of what it has left with nobody up.
+    fn warnings(&self) -> Vec<String> {
+        let applied = self.world.applied().into_iter();
+        let of_file = applied.flat_map(|applied| &applied.file.warnings);
+        let emptied = self.world.emptied().iter();
+        let emptied = emptied.map(|(service, why)| format!("service {service:?}: {why}"));
+        of_file.map(Diagnostic::placed).chain(emptied).collect()
     }
 
     /// Until the neighbours that this file is the first to name are known and their backends judged, what was before goes

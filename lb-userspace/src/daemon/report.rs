@@ -109,6 +109,7 @@ impl Told {
                 } => warn!(instance, text, "vrrp"),
                 What::Shared { instance, text, .. } => info!(instance, text, "vrrp"),
                 What::Node(what) => warn!(what, "node"),
+                What::File { service, text } => warn!(service, text, "configuration"),
             }
         }
         self.entries = world.journal().written();

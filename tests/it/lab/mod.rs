@@ -26,6 +26,7 @@ mod mariadb;
 mod modes;
 mod names;
 mod narrow;
+mod nobody_up;
 mod operator;
 mod ownership;
 mod ownership_changes;

@@ -35,6 +35,11 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// `naru.toml:14:11 service "web": …`
+    pub fn placed(&self) -> String {
+        format!("{}:{}:{} {}", self.file, self.line, self.column, self.message)
+    }
+
     /// The line everybody sees first; editors and grep know its shape.
     pub fn headline(&self) -> String {
         let severity = match self.severity {

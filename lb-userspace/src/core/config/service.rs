@@ -14,7 +14,7 @@ use super::reader::{At, Field};
 use super::services::Listens;
 use super::shapes::{List, Sections};
 use super::values::{Endpoint, Member};
-use super::weights::{by_name, check_weights, member_names};
+use super::weights::{by_name, check_weights, member_names, warn_backup_alone};
 
 pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 pub const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -47,6 +47,7 @@ pub fn service(
     context.check_snat(service, report);
     if let (Some(weights), Some(names)) = (service.weights.given(), member_names(service)) {
         check_weights(&context.who, weights, &names, &BTreeMap::new(), report);
+        warn_backup_alone(&context.who, service, report);
     }
     build(service, &backends, &backup, beside.file)
 }

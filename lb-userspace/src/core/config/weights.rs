@@ -55,6 +55,26 @@ pub fn check_weights(
     }
 }
 
+/// Warns of a service that those for backup serve for good, since no other has a weight.
+pub fn warn_backup_alone(who: &str, service: &file::Service, report: &mut Report<'_>) {
+    let (Some(weights), Some(backends), Some(backup)) = (
+        service.weights.given(),
+        service.backends.value(),
+        service.backup.value(),
+    ) else {
+        return;
+    };
+    let given = by_name(&weights.value);
+    let mut names = backends.0.iter().map(|member| member.value.to_string());
+    if !backup.0.is_empty() && names.all(|name| given.get(&name) == Some(&Some(0))) {
+        report.warning(
+            &weights.span,
+            format!("{who}: every weight but those of `backup` is 0, so only `backup` serves it"),
+            "give one of `backends` a weight of 1 or more".to_owned(),
+        );
+    }
+}
+
 /// A weight that could not be read is None.
 pub fn by_name(weights: &Weights) -> BTreeMap<String, Option<u16>> {
     weights

@@ -7,6 +7,7 @@ use crate::core::config::Parsed;
 impl World {
     pub(super) fn apply(&mut self, file: Parsed, now: Moment) {
         self.refused = None;
+        self.emptied.clear();
         if let Some(applied) = self
             .applied
             .as_mut()
@@ -19,10 +20,12 @@ impl World {
             self.refused = Some(error);
             return;
         }
+        let unserved_before = self.applied.is_some().then(|| self.unserved());
         if let Err(error) = self.members.enlist(&file.config, &self.names, now.wall) {
             self.refused = Some(error.to_string());
             return;
         }
+        self.unserved_before = unserved_before;
         self.share(&file.config);
         self.fitness.follow(file.config.programs());
         self.overcrowded = None;

@@ -129,6 +129,14 @@ fn weights() {
             "weights = { \"198.18.1.11:8080\" = -1 }",
             &["4:34 service \"web\": weights.198.18.1.11:8080: -1 is out of range"],
         ),
+        (
+            "backup = [\"b.example:80\"]\nweights = { \"198.18.1.11:8080\" = 0, \"198.18.1.12:8080\" = 0 }",
+            &["5:11 warning: service \"web\": every weight but those of `backup` is 0, so only `backup` serves it"],
+        ),
+        (
+            "backup = [\"b.example:80\"]\nweights = { \"198.18.1.11:8080\" = 0 }",
+            &[],
+        ),
     ]);
 }
 
