@@ -86,10 +86,8 @@ fn good(config: &Config) -> String {
 }
 
 fn errors(found: &[Diagnostic]) -> String {
-    count(
-        found.iter().filter(|found| found.severity == Severity::Error).count(),
-        "error",
-    )
+    let errors = found.iter().filter(|found| found.severity == Severity::Error);
+    count(errors.map(|found| found.count).sum(), "error")
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -106,6 +104,7 @@ fn unreadable(file: String, why: String) -> Diagnostic {
         severity: Severity::Error,
         message,
         hint: None,
+        count: 1,
         span: 0..0,
     }
 }
@@ -126,10 +125,11 @@ mod tests {
     fn the_exit_code_says_good_wrong_or_unreadable() {
         let exit = |name: &str| {
             let file = shipped(name).into();
-            run(&Arguments { file, json: true })
+            run(&Arguments { file, json: false })
         };
         assert_eq!(exit("naru.toml"), Exit::Done);
         assert_eq!(exit("naru.example.toml"), Exit::Refused);
+        assert_eq!(exit("../rustfmt.toml"), Exit::Refused);
         assert_eq!(exit("missing.toml"), Exit::Unreadable);
         assert_eq!(exit(""), Exit::Unreadable);
     }

@@ -8,15 +8,24 @@ use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, S
 use super::complain;
 use crate::core::config::{Diagnostic, Severity};
 
+/// Bytes of a line.
+const LONGEST_SHOWN: usize = 1000;
+
 /// To standard error. The first line of each is always `file:line:column what is wrong`.
 pub fn print(diagnostics: &[Diagnostic], text: &str) {
     let is_terminal = std::io::stderr().is_terminal();
     for diagnostic in diagnostics {
-        match is_terminal {
+        match is_terminal && is_short(diagnostic, text) {
             true => complain(fancy(diagnostic, text, GraphicalTheme::default())),
             false => complain(diagnostic),
         }
     }
+}
+
+/// Whether the line can be shown: nobody reads one of thousands of characters.
+fn is_short(diagnostic: &Diagnostic, text: &str) -> bool {
+    let line = text.lines().nth(diagnostic.line - 1);
+    line.is_none_or(|line| line.len() <= LONGEST_SHOWN)
 }
 
 fn fancy(diagnostic: &Diagnostic, text: &str, theme: GraphicalTheme) -> String {
@@ -73,6 +82,17 @@ impl miette::Diagnostic for Shown<'_> {
 mod tests {
     use super::*;
     use crate::core::config::parse;
+
+    #[test]
+    fn a_line_that_nobody_could_read_is_not_shown() {
+        let is_short = |length: usize| {
+            let text = format!("[node]\nname = {}\n", "x".repeat(length));
+            let errors = parse("naru.toml", &text).unwrap_err();
+            super::is_short(&errors[0], &text)
+        };
+        assert!(is_short(100));
+        assert!(!is_short(100_000));
+    }
 
     #[test]
     fn a_terminal_sees_the_headline_the_line_and_the_hint() {

@@ -10,7 +10,10 @@ use super::ownership::with_secrets;
 use super::start::check_interfaces;
 use crate::core::config::{self, Diagnostic, Parsed, Severity};
 use crate::core::world::Event;
-use crate::io::{config_file, systemd};
+use crate::io::{config_file, memory, systemd};
+
+/// Bytes of a file; to read it takes a hundred times as many for a moment.
+const LARGE: usize = 64 * 1024;
 
 /// A file that is in force.
 #[derive(Serialize)]
@@ -39,12 +42,16 @@ impl Daemon {
     async fn try_text(&mut self, text: Result<String, String>) -> Result<Reloaded, String> {
         systemd::reloading();
         self.tried = text.clone();
+        let is_large = text.as_ref().is_ok_and(|text| text.len() > LARGE);
         let path = self.path.display().to_string();
         let config = match text {
             Ok(text) => self.examine(&text).await,
             Err(reason) => Err(format!("cannot read {path}: {reason}")),
         };
         self.apply(config).await;
+        if is_large {
+            memory::give_back();
+        }
         systemd::ready(&self.summary());
         if let Some(reason) = self.world.refused() {
             error!(path, reason, "configuration refused; keeping the previous one");

@@ -29,6 +29,9 @@ use crate::io::secret_files::SecretFiles;
 use crate::io::watched::Programs;
 use crate::io::{config_file, netlink, privileges};
 
+/// So many interfaces that this host does not have are named.
+const COMPLAINTS: usize = 10;
+
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("cannot read {}: {error}", path.display())]
@@ -201,6 +204,7 @@ pub(super) fn check_interfaces(config: &Config, applied: Option<&Config>, networ
     let accepted = |name| accepted.is_some_and(|names| names.contains(name));
     let present: Vec<&str> = network.links.values().map(|link| link.name.as_str()).collect();
     let mut complaints = Vec::new();
+    let mut more = 0;
     for name in config
         .node
         .interfaces
@@ -208,6 +212,10 @@ pub(super) fn check_interfaces(config: &Config, applied: Option<&Config>, networ
         .flatten()
         .filter(|name| !present.contains(&name.as_str()) && !accepted(name))
     {
+        if complaints.len() == COMPLAINTS {
+            more += 1;
+            continue;
+        }
         let hint = config::nearest(name, &present)
             .map(|meant| format!("; did you mean {meant:?}?"))
             .unwrap_or_default();
@@ -223,6 +231,9 @@ pub(super) fn check_interfaces(config: &Config, applied: Option<&Config>, networ
     }
     if complaints.is_empty() {
         return Ok(());
+    }
+    if more > 0 {
+        complaints.push(format!("nor {more} others"));
     }
     complaints.push(format!("its interfaces are {}", present.join(", ")));
     Err(complaints.join("; "))
@@ -284,6 +295,13 @@ mod tests {
             refusal,
             "[node] interfaces: this host has no \"eht0\"; did you mean \"eth0\"?; \
              [node] interfaces: this host has no \"bond\"; its interfaces are lo, eth0, eth1"
+        );
+        let many: Vec<String> = (0..1000).map(|number| format!("none{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let refusal = check_interfaces(&wanting(Some(&many)), None, &host).unwrap_err();
+        assert!(
+            refusal.contains("\"none9\"; nor 990 others; its interfaces"),
+            "{refusal}"
         );
         let applied = wanting(Some(&["eth0", "bond"]));
         assert_eq!(

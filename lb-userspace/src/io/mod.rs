@@ -8,6 +8,7 @@ pub mod flows;
 pub mod frames;
 pub mod hooks;
 pub mod lock_file;
+pub mod memory;
 pub mod netlink;
 pub mod privileges;
 pub mod probes;

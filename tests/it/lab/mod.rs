@@ -20,6 +20,7 @@ mod ipv6;
 mod jumbo;
 mod junk;
 mod keys;
+mod large_file;
 mod lifecycle;
 mod lost_backends;
 mod mariadb;

@@ -8,7 +8,12 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use super::kept::{Draft, Kept, MOST};
+use super::positions::Positions;
 use super::syntax::Repaired;
+
+/// Longer words are no slip of a known one: names have 64 characters at most.
+const LONGEST_MEANT: usize = 512;
 
 /// Bytes of the file.
 pub type Span = Range<usize>;
@@ -30,6 +35,8 @@ pub struct Diagnostic {
     /// Names the object first: `service "web": every weight is 0, so nobody would serve it`.
     pub message: String,
     pub hint: Option<String>,
+    /// How many mistakes it stands for: 1, or those beyond the first hundred.
+    pub count: usize,
     #[serde(skip)]
     pub span: Span,
 }
@@ -66,8 +73,9 @@ impl fmt::Display for Diagnostic {
 pub struct Report<'a> {
     file: &'a str,
     repaired: &'a Repaired,
-    line_starts: Vec<usize>,
-    diagnostics: Vec<Diagnostic>,
+    positions: Positions,
+    errors: Kept,
+    warnings: Kept,
     /// What could not be read as TOML, by its start: nothing more is said about it.
     damage: BTreeMap<usize, Damage>,
 }
@@ -80,27 +88,24 @@ struct Damage {
 
 impl<'a> Report<'a> {
     pub fn new(file: &'a str, repaired: &'a Repaired) -> Self {
-        let line_ends = repaired.text.match_indices('\n');
-        let line_starts = std::iter::once(0).chain(line_ends.map(|(at, _)| at + 1)).collect();
         Self {
             file,
             repaired,
-            line_starts,
-            diagnostics: Vec::new(),
+            positions: Positions::new(&repaired.text),
+            errors: Kept::default(),
+            warnings: Kept::default(),
             damage: BTreeMap::new(),
         }
     }
 
     pub fn error(&mut self, span: &Span, message: impl Into<String>, hint: impl Into<Option<String>>) {
         if !self.is_damaged(span.start) {
-            let error = self.diagnostic(Severity::Error, span, message.into(), hint.into());
-            self.diagnostics.push(error);
+            self.errors.add(draft(span, message, hint));
         }
     }
 
     pub fn warning(&mut self, span: &Span, message: impl Into<String>, hint: impl Into<Option<String>>) {
-        let warning = self.diagnostic(Severity::Warning, span, message.into(), hint.into());
-        self.diagnostics.push(warning);
+        self.warnings.add(draft(span, message, hint));
     }
 
     /// A value that was understood although it is not TOML.
@@ -118,7 +123,7 @@ impl<'a> Report<'a> {
     /// A line that was not understood.
     pub fn damaged_line(&mut self, span: &Span, message: String, hint: Option<String>) {
         self.error(span, message, hint);
-        let line = self.line(span.start);
+        let line = self.positions.line(&self.repaired.text, span.start);
         self.damage.insert(
             line.start,
             Damage {
@@ -130,8 +135,8 @@ impl<'a> Report<'a> {
 
     /// Whether a key that seems to be missing in this section may stand in a damaged line.
     pub fn may_have_lost_keys(&self, header: &Span) -> bool {
-        let rest = self.repaired.text.get(header.end..).unwrap_or_default();
-        let end = rest.find("\n[").map_or(self.repaired.text.len(), |at| header.end + at);
+        let next = self.positions.next_header(header.end);
+        let end = next.unwrap_or(self.repaired.text.len());
         self.damage
             .range(header.start..=end)
             .any(|(_, damage)| damage.loses_keys)
@@ -146,6 +151,7 @@ impl<'a> Report<'a> {
             severity,
             message,
             hint,
+            count: 1,
             span: span.start - self.inserted(0..span.start)..span.end - self.inserted(0..span.end),
         }
     }
@@ -156,29 +162,46 @@ impl<'a> Report<'a> {
         format!("{line}:{column}")
     }
 
-    /// The line around a byte, without its end.
-    fn line(&self, at: usize) -> Span {
-        let line = self.line_starts.partition_point(|start| *start <= at);
-        let end = self
-            .line_starts
-            .get(line)
-            .map_or(self.repaired.text.len(), |next| next - 1);
-        self.line_starts[line - 1]..end
-    }
-
     /// Looking for the nearest name costs time; a file with this many errors is not helped by it.
     pub fn wants_suggestions(&self) -> bool {
-        self.diagnostics.len() < 100
+        self.errors.found() < MOST
     }
 
     pub fn has_errors(&self) -> bool {
-        self.diagnostics.iter().any(|found| found.severity == Severity::Error)
+        self.errors.found() > 0
     }
 
-    /// In the file's order.
+    /// In the file's order: the first hundred errors and the first hundred warnings, and how many there are beyond.
     pub fn finish(mut self) -> Vec<Diagnostic> {
-        self.diagnostics.sort_by_key(|found| found.span.start);
-        self.diagnostics
+        let errors = std::mem::take(&mut self.errors);
+        let warnings = std::mem::take(&mut self.warnings);
+        let mut found = self.told(Severity::Error, errors);
+        found.extend(self.told(Severity::Warning, warnings));
+        if self.repaired.is_cut {
+            let end = self.repaired.text.len();
+            let message = "with so many errors this is no configuration: nothing from here on was looked at";
+            found.push(self.diagnostic(Severity::Error, &(end..end), message.to_owned(), None));
+        }
+        found.sort_by_key(|found| found.span.start);
+        found
+    }
+
+    fn told(&self, severity: Severity, kept: Kept) -> Vec<Diagnostic> {
+        let (first, beyond) = kept.into_parts();
+        let diagnostic = |draft: Draft| self.diagnostic(severity, &draft.span, draft.message, draft.hint);
+        let mut told: Vec<Diagnostic> = first.map(diagnostic).collect();
+        told.extend(beyond.map(|(count, place)| {
+            let what = match severity {
+                Severity::Error => "errors",
+                Severity::Warning => "warnings",
+            };
+            let message = format!("from here on {count} more {what} are not shown");
+            Diagnostic {
+                count,
+                ..self.diagnostic(severity, &(place..place), message, None)
+            }
+        }));
+        told
     }
 
     fn is_damaged(&self, at: usize) -> bool {
@@ -189,10 +212,10 @@ impl<'a> Report<'a> {
     }
 
     fn position(&self, at: usize) -> (usize, usize) {
-        let line = self.line_starts.partition_point(|start| *start <= at);
-        let start = self.line_starts[line - 1];
-        let before = self.repaired.text.get(start..at).unwrap_or_default();
-        (line, before.chars().count() - self.inserted(start..at) + 1)
+        let text = &self.repaired.text;
+        let start = self.positions.line(text, at).start;
+        let before = self.positions.characters(text, at) - self.positions.characters(text, start);
+        (self.positions.line_number(at), before - self.inserted(start..at) + 1)
     }
 
     /// How many bytes, each a character, are not in the file.
@@ -200,6 +223,14 @@ impl<'a> Report<'a> {
         let insertions = self.repaired.insertions.iter();
         let inserted = insertions.filter(|insertion| insertion.at >= span.start && insertion.at < span.end);
         inserted.map(|insertion| insertion.token.len()).sum()
+    }
+}
+
+fn draft(span: &Span, message: impl Into<String>, hint: impl Into<Option<String>>) -> Draft {
+    Draft {
+        span: span.clone(),
+        message: message.into(),
+        hint: hint.into(),
     }
 }
 
@@ -236,6 +267,10 @@ pub fn suggest<'a>(
 
 /// The name that was probably meant.
 pub fn nearest<'a>(wrong: &str, names: &[&'a str]) -> Option<&'a str> {
+    // Nothing known is so long, and to compare it would take its time.
+    if wrong.len() > LONGEST_MEANT {
+        return None;
+    }
     let length = wrong.chars().count();
     let (distance, name) = names
         .iter()

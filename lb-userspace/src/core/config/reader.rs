@@ -175,7 +175,9 @@ impl<'r, 'a> Reader<'r, 'a> {
         let what = if self.path.is_empty() { "section" } else { "key" };
         let hint = suggest(self.report, word, &format!("known {what}s"), known.iter().copied());
         self.error(&key.span(), format!("unknown {what} `{}`", word.escape_debug()), hint);
-        nearest(word, known)
+        // Beyond so many errors one that follows from another is of no account.
+        let meant = self.report.wants_suggestions().then(|| nearest(word, known));
+        meant.flatten()
     }
 
     pub fn unknown_word(&mut self, item: &Item<'_>, word: &str, known: &[&str]) {

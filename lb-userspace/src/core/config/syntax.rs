@@ -1,8 +1,9 @@
 //! Text to TOML tree, with every syntax error of the text in a reader's words.
 //!
 //! The parser stops at some errors and misreads what follows others. A missing `=`, `]` or quote is therefore put
-//! in, so that the rest of the file is read as it was meant; the error is reported all the same. Knows nothing of
-//! sections and keys.
+//! in, so that the rest of the file is read as it was meant; the error is reported all the same. Of a text that is no
+//! configuration, only the beginning is read: each error costs the parser 100 bytes and more. Knows nothing of sections
+//! and keys.
 
 use std::collections::BTreeSet;
 
@@ -15,6 +16,12 @@ use super::diagnostic::{Report, Span};
 const MOST_REPAIRS: usize = 20;
 /// A text with more errors is not a configuration with slips in it.
 const MOST_ERRORS: usize = 50;
+/// So many bytes are read for repairs of a large text.
+const MOST_REREAD: usize = 4 * 1024 * 1024;
+/// After a beginning with more errors than this nothing is read.
+const MOST_READ: usize = 200;
+/// How much of a text is tried first; then four times as much each time.
+const BEGINNING: usize = 16 * 1024;
 const TOKENS: [&str; 7] = ["=", ",", "]", "]]", "}", "\"", "'"];
 
 /// The text with the tokens it lacks.
@@ -22,6 +29,8 @@ pub struct Repaired {
     pub text: String,
     /// In the order of the text.
     pub insertions: Vec<Insertion>,
+    /// It is only the beginning of what is no configuration.
+    pub is_cut: bool,
 }
 
 /// Where something was put in, as an offset in the repaired text.
@@ -32,12 +41,15 @@ pub struct Insertion {
 }
 
 pub fn repair(text: &str) -> Repaired {
+    let beginning = readable(text);
     let mut repaired = Repaired {
-        text: text.to_owned(),
+        text: beginning.to_owned(),
         insertions: Vec::new(),
+        is_cut: beginning.len() < text.len(),
     };
     let mut in_vain = BTreeSet::new();
     let mut errors = errors(&repaired.text);
+    let mut left_to_reread = MOST_REREAD;
     for _ in 0..MOST_REPAIRS {
         let lacking = errors
             .iter()
@@ -46,6 +58,10 @@ pub fn repair(text: &str) -> Repaired {
         let Some(lacking) = lacking.filter(|_| errors.len() <= MOST_ERRORS) else {
             break;
         };
+        let Some(left) = left_to_reread.checked_sub(repaired.text.len()) else {
+            break;
+        };
+        left_to_reread = left;
         let tried = candidates(&repaired.text, lacking).map(|insertion| {
             let mut text = repaired.text.clone();
             text.insert_str(insertion.at, insertion.token);
@@ -62,6 +78,22 @@ pub fn repair(text: &str) -> Repaired {
         in_vain.clear();
     }
     repaired
+}
+
+/// The text, or the beginning of it that shows that it is no configuration.
+fn readable(text: &str) -> &str {
+    let mut length = BEGINNING;
+    while length < text.len() {
+        let bytes = &text.as_bytes()[..length];
+        let is_end = |at: &usize| text.is_char_boundary(*at);
+        let line_end = bytes.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
+        let end = line_end.or_else(|| (0..=length).rev().find(is_end)).unwrap_or_default();
+        if errors(&text[..end]).len() > MOST_READ {
+            return &text[..end];
+        }
+        length *= 4;
+    }
+    text
 }
 
 impl Repaired {

@@ -358,6 +358,7 @@ fn a_diagnostic_as_json() {
         "severity": "error",
         "message": "[node]: xdp: unknown value \"nativ\"",
         "hint": "did you mean `native`?",
+        "count": 1,
     });
     assert_eq!(serde_json::to_value(&found[0]).unwrap(), expected);
     assert_eq!(

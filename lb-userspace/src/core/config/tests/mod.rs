@@ -2,6 +2,7 @@
 
 mod files;
 mod fit;
+mod many;
 mod mistakes;
 mod properties;
 mod schema;
