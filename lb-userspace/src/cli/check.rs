@@ -1,10 +1,10 @@
-//! `naru check FILE`: is the file good? Exit 0 good, 1 errors, 2 unreadable.
+//! `naru check [FILE]`: is the file good? Exit 0 good, 1 errors, 2 unreadable.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Exit, complain, diagnostics, say};
+use super::{DEFAULT_CONFIG, Exit, complain, diagnostics, say};
 use crate::core::config::{Config, Diagnostic, Severity, parse};
 use crate::io::{config_file, regular_file, secret_files};
 
@@ -13,6 +13,7 @@ use crate::io::{config_file, regular_file, secret_files};
 /// Exit status: 0 good; 1 errors; 2 unreadable.
 #[derive(Debug, Args)]
 pub struct Arguments {
+    #[arg(value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub file: PathBuf,
     /// The diagnostics as JSON.
     #[arg(long)]
@@ -128,7 +129,7 @@ mod tests {
             run(&Arguments { file, json: false })
         };
         assert_eq!(exit("naru.toml"), Exit::Done);
-        assert_eq!(exit("naru.example.toml"), Exit::Refused);
+        assert_eq!(exit("naru.example.toml"), Exit::Done);
         assert_eq!(exit("../rustfmt.toml"), Exit::Refused);
         assert_eq!(exit("missing.toml"), Exit::Unreadable);
         assert_eq!(exit(""), Exit::Unreadable);

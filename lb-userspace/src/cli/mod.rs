@@ -26,6 +26,9 @@ use serde::Serialize;
 
 use crate::io::programs::supervisor;
 
+/// The file that is served, and looked at, when none is named.
+const DEFAULT_CONFIG: &str = "/etc/naru/naru.toml";
+
 /// How a command ends. `naru run` explains the same codes to its users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
@@ -163,6 +166,18 @@ mod tests {
         for line in ["naru --socket /tmp/s status", "naru status --socket /tmp/s"] {
             assert_eq!(parse(line).unwrap().socket, PathBuf::from("/tmp/s"));
         }
+    }
+
+    #[test]
+    fn check_looks_at_the_file_that_run_would_serve() {
+        let file = |line: &str| match parse(line).unwrap().command {
+            Command::Check(arguments) => arguments.file,
+            Command::Run(arguments) => arguments.config,
+            _ => panic!("{line}"),
+        };
+        assert_eq!(file("naru check"), file("naru run"));
+        assert_eq!(file("naru check"), PathBuf::from("/etc/naru/naru.toml"));
+        assert_eq!(file("naru check a.toml"), PathBuf::from("a.toml"));
     }
 
     #[test]

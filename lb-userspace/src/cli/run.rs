@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
-use super::{Exit, complain, diagnostics};
+use super::{DEFAULT_CONFIG, Exit, complain, diagnostics};
 use crate::daemon::{self, StartError};
 
 /// Serve a configuration, until SIGTERM or SIGINT.
@@ -21,8 +21,8 @@ use crate::daemon::{self, StartError};
 /// where, to where.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    #[arg(long, value_name = "FILE", default_value = "/etc/naru/naru.toml")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
 }
 
 pub fn run(Arguments { config }: Arguments) -> Exit {

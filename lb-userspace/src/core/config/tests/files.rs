@@ -10,7 +10,7 @@ use crate::core::network::{Link, Own};
 
 const SHIPPED: &str = include_str!("../../../../../config/naru.toml");
 const DEMO: &str = include_str!("../../../../../config/demo.toml");
-const CONTRACT: &str = include_str!("../../../../../config/naru.example.toml");
+const EXAMPLE: &str = include_str!("../../../../../config/naru.example.toml");
 
 fn backend(name: &str, address: &str, weight: u16) -> Backend {
     Backend {
@@ -172,6 +172,7 @@ fn sections_may_be_written_inline_or_dotted() {
 fn the_shipped_files_are_good() {
     assert_eq!(found(SHIPPED), [""; 0]);
     assert_eq!(found(DEMO), [""; 0]);
+    assert_eq!(found(EXAMPLE), [""; 0]);
     let weights: Vec<u16> = config(DEMO).services["web"]
         .backends
         .iter()
@@ -212,22 +213,6 @@ fn the_shipped_file_shows_every_default() {
     http.body = Some("all is well".to_owned());
     shipped.alarms.get_mut("web-a-overload").unwrap().backend = Some("web-a".to_owned());
     assert_eq!(all, shipped);
-}
-
-#[test]
-fn the_contract_is_understood_except_for_what_cannot_be_done_yet() {
-    let found = found(CONTRACT);
-    let other: Vec<_> = found
-        .iter()
-        .filter(|line| !line.contains(" not available in this version of Naru yet"))
-        .collect();
-    assert_eq!(other, [""; 0]);
-    assert!(
-        found
-            .iter()
-            .any(|line| line.contains("[web]: the status pages are not available"))
-    );
-    assert_eq!(found.len(), 1);
 }
 
 #[test]

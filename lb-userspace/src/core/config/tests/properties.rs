@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::*;
 use super::SMALLEST;
 
-const CONTRACT: &str = include_str!("../../../../../config/naru.example.toml");
+const EXAMPLE: &str = include_str!("../../../../../config/naru.example.toml");
 const DEMO: &str = include_str!("../../../../../config/demo.toml");
 
 /// A good file after one slip of the keyboard: a piece of it replaced by something else.
@@ -17,7 +17,7 @@ fn slip() -> impl Strategy<Value = String> {
         Just("\"\"\"".to_owned()),
         Just("[[".to_owned()),
     ];
-    let file = prop_oneof![Just(SMALLEST), Just(DEMO), Just(CONTRACT)];
+    let file = prop_oneof![Just(SMALLEST), Just(DEMO), Just(EXAMPLE)];
     (file, any::<prop::sample::Index>(), 0_usize..30, piece).prop_map(|(file, at, length, piece)| {
         let start = at.index(file.len() + 1);
         let end = file.len().min(start + length);
