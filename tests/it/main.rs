@@ -1,5 +1,6 @@
 //! All integration cases, one binary.
 
+mod documents;
 mod flow_table;
 mod lab;
 mod laws;

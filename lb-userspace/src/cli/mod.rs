@@ -54,7 +54,7 @@ impl From<Exit> for ExitCode {
     version,
     after_help = "Exit status: 0 done; 1 refused, or errors found; 2 unreadable, no daemon, or wrong usage."
 )]
-struct Cli {
+pub struct Cli {
     /// The daemon's control socket.
     #[arg(
         long,

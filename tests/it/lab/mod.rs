@@ -9,6 +9,7 @@ mod dns;
 mod failover;
 mod false_alarms;
 mod files;
+mod first_steps;
 mod flood;
 mod flows;
 mod harness;
