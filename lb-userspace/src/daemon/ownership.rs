@@ -28,10 +28,10 @@ const LONGEST_SECRET: u64 = 16 * 1024;
 
 impl Daemon {
     /// Before anything changes in the kernel: what an earlier daemon left is not to be served by what comes.
-    pub(super) async fn begin_sharing(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn begin_sharing(&mut self, config: &Config) -> anyhow::Result<()> {
         let left_behind = !self.world.adopted().shared.is_empty();
-        if self.ownership.is_none() && (left_behind || self.world.sharing().next().is_some()) {
-            let ownership = Ownership::start(self.kernel.leases())?;
+        if self.ownership.is_none() && (left_behind || !config.vrrp.is_empty()) {
+            let ownership = Ownership::start(self.kernel.leases()).context("share addresses")?;
             ownership.clear().await;
             self.ownership = Some(ownership);
         }
@@ -39,14 +39,13 @@ impl Daemon {
     }
 
     /// After everything is steered: nobody's address comes before what serves it.
-    pub(super) async fn keep_shared(&mut self) -> anyhow::Result<()> {
-        let Some(applied) = self.world.applied() else {
-            return Ok(());
-        };
-        let config = &applied.file.config;
-        let instances = with_secrets(config).await?;
-        self.secret_files.follow(config.secret_files());
-        let programs: Vec<_> = config.programs().cloned().collect();
+    pub(super) fn keep_shared(&mut self, instances: Vec<Settings>) {
+        let config = self.world.applied().map(|applied| &applied.file.config);
+        let programs = config.into_iter().flat_map(Config::programs).cloned();
+        let programs: Vec<_> = programs.collect();
+        if let Some(config) = config {
+            self.secret_files.follow(config.secret_files());
+        }
         self.programs.run(&programs);
         self.weigh_shared();
         if let Some(ownership) = &self.ownership {

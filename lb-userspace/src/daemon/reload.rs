@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::Daemon;
 use super::ownership::with_secrets;
 use super::start::check_interfaces;
 use crate::core::config::{self, Diagnostic, Parsed, Severity};
+use crate::core::vrrp::settings::Settings;
 use crate::core::world::Event;
 use crate::io::{config_file, memory, systemd};
 
@@ -22,6 +23,12 @@ pub(super) struct Reloaded {
     path: PathBuf,
     /// What it does that its writer may not have meant, each in a sentence.
     warnings: Vec<String>,
+}
+
+/// A file that can come into force, and what the files that it names say.
+struct Accepted {
+    parsed: Parsed,
+    instances: Vec<Settings>,
 }
 
 impl Daemon {
@@ -87,8 +94,12 @@ impl Daemon {
 
     /// Until the neighbours that this file is the first to name are known and their backends judged, what was before goes
     /// on: a new backend alone in its service would have clients refused.
-    async fn apply(&mut self, config: Result<Parsed, String>) {
+    async fn apply(&mut self, accepted: Result<Accepted, String>) {
         let before = self.world.to_resolve();
+        let (config, instances) = match accepted {
+            Ok(Accepted { parsed, instances }) => (Ok(parsed), Some(instances)),
+            Err(refusal) => (Err(refusal), None),
+        };
         if self.learn(Event::Config(config)) {
             self.crew_follows();
             self.settle(|daemon| {
@@ -96,14 +107,10 @@ impl Daemon {
                 !daemon.world.is_undecided() && daemon.are_known(resolve.difference(&before))
             })
             .await;
-            let begun = self.begin_sharing().await;
             self.act();
-            let shared = match begun {
-                Ok(()) => self.keep_shared().await,
-                failed => failed,
-            };
-            if let Err(error) = shared {
-                warn!(error = format!("{error:#}"), "cannot share addresses");
+            // What the world refused is not to be shared either.
+            if let Some(instances) = instances.filter(|_| self.world.refused().is_none()) {
+                self.keep_shared(instances);
             }
             self.begin_sweep(false);
             self.told.tell(&self.world);
@@ -116,7 +123,8 @@ impl Daemon {
         self.crew.retain(|id| world.target(id).is_some());
     }
 
-    async fn examine(&mut self, text: &str) -> Result<Parsed, String> {
+    /// All that can fail before anything changes.
+    async fn examine(&mut self, text: &str) -> Result<Accepted, String> {
         let parsed = config::parse(&self.path.display().to_string(), text).map_err(|found| {
             let errors = found.iter().filter(|found| found.severity == Severity::Error);
             errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
@@ -127,9 +135,11 @@ impl Daemon {
         if let Some(network) = self.world.network() {
             check_interfaces(&parsed.config, applied, network)?;
         }
-        with_secrets(&parsed.config)
+        let instances = with_secrets(&parsed.config)
             .await
             .map_err(|error| format!("{error:#}"))?;
-        Ok(parsed)
+        let begun = self.begin_sharing(&parsed.config).await;
+        begun.map_err(|error| format!("{error:#}"))?;
+        Ok(Accepted { parsed, instances })
     }
 }

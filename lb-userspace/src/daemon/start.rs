@@ -135,8 +135,8 @@ impl Daemon {
         if let Some(reason) = self.world.refused() {
             bail!("{}: {reason}", self.path.display());
         }
-        with_secrets(&config).await?;
-        self.begin_sharing().await?;
+        let instances = with_secrets(&config).await?;
+        self.begin_sharing(&config).await?;
         self.settle(|daemon| !daemon.world.is_undecided() && daemon.are_known(daemon.world.to_resolve().iter()))
             .await;
         self.act();
@@ -149,10 +149,7 @@ impl Daemon {
         }
         self.settle(Self::programs_are_seen).await;
         self.act();
-        if let Err(error) = self.keep_shared().await {
-            self.go_back(&before);
-            return Err(error);
-        }
+        self.keep_shared(instances);
         self.tell_all();
         let interfaces: Vec<&str> = self.actual.attached.values().map(|at| at.interface.as_str()).collect();
         info!(path = %self.path.display(), interfaces = interfaces.join(","), services = self.actual.slots.len(), "serving");
