@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use crate::core::config::Config;
 use crate::core::dns::Family;
-use crate::core::network::{Link, Network, Own, Prefix};
+use crate::core::network::{KernelRoute, Link, Network, Own, Prefix};
 use crate::core::vrrp::settings::{Address, Settings};
 use crate::core::vrrp::virtual_link::VirtualLink;
 
@@ -79,6 +79,7 @@ pub fn troubles(config: &Config, network: &Network, read: impl Fn(&Sysctl<'_>) -
                 host.answered_elsewhere(section),
                 host.unheard(section),
                 host.taken_along(section),
+                host.beyond_a_router(section),
             ]
             .concat(),
             Family::Ipv6 => host.without_ipv6(section).into_iter().collect(),
@@ -197,6 +198,19 @@ impl<R: Fn(&Sysctl<'_>) -> Option<u32>> Host<'_, R> {
         elsewhere.collect()
     }
 
+    /// Adverts that cross a router are refused on either side, and both nodes are master.
+    fn beyond_a_router(&self, section: &Settings) -> Vec<String> {
+        let gateway = |peer: &IpAddr| self.route_to(&Prefix::of_one(*peer))?.gateway;
+        let beyond = section.peers.iter().filter_map(|peer| Some((peer, gateway(peer)?)));
+        let trouble = |(peer, gateway): (&IpAddr, IpAddr)| {
+            format!(
+                "the way to peer {peer} leads through the router {gateway}: neither node hears the other, and both are master; \
+                 put both on one link, and give as peers their addresses there"
+            )
+        };
+        beyond.map(trouble).collect()
+    }
+
     /// A node's own address goes when the shared one does.
     fn taken_along(&self, section: &Settings) -> Vec<String> {
         if section.virtual_mac || self.of_either(&section.interface, "promote_secondaries") != 0 {
@@ -265,10 +279,15 @@ impl<R: Fn(&Sysctl<'_>) -> Option<u32>> Host<'_, R> {
 
     /// The interface that packets to it leave by.
     fn way_to(&self, to: &Prefix) -> Option<&str> {
+        let route = self.route_to(to)?;
+        self.network.links.get(&route.ifindex).map(|link| link.name.as_str())
+    }
+
+    fn route_to(&self, to: &Prefix) -> Option<&KernelRoute> {
         let routes = self.network.routes.iter();
         let routes = routes.filter(|(prefix, _)| prefix.length <= to.length && prefix.contains(to.address));
         let (_, route) = routes.max_by_key(|(prefix, _)| prefix.length)?;
-        self.network.links.get(&route.ifindex).map(|link| link.name.as_str())
+        Some(route)
     }
 }
 

@@ -93,6 +93,7 @@ impl Daemon {
         let mut status = Status::of(&self.world, &self.actual, &counters, &about, Instant::now());
         status.warnings.extend(self.sysctls());
         status.warnings.extend(self.secret_files.warnings());
+        status.warnings.extend(vrrp.iter().flat_map(InstanceDocument::warnings));
         Status { vrrp, ..status }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! What it then does is for `core::vrrp`.
 
+mod peers;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -50,6 +52,7 @@ pub fn check_fits(who: &str, section: &At<file::Vrrp>, file: &File, report: &mut
     let vrrp = &section.value;
     check_interval(who, vrrp, report);
     check_addresses(who, vrrp, report);
+    peers::check(who, vrrp, report);
     check_version(who, vrrp, report);
     check_preempt(who, vrrp, report);
     for track in vrrp.track.value().into_iter().flat_map(|list| &list.0) {

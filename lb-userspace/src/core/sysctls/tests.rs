@@ -210,3 +210,23 @@ fn an_interface_without_ipv6_is_told_of() {
     );
     assert_eq!(troubles_of(&config(VIP), &network, &off), [""; 0]);
 }
+
+#[test]
+fn a_peer_beyond_a_router_is_told_of() {
+    let mut network = network(&[("eth0", &["198.18.0.11/24"])]);
+    let config = config("addresses = [\"198.18.0.100\"]\npeers = [\"198.18.0.12\", \"198.18.1.12\"]");
+    assert_eq!(troubles_of(&config, &network, &[]), [""; 0], "no way is known");
+    let by_router = KernelRoute {
+        ifindex: 1,
+        gateway: Some([198, 18, 0, 1].into()),
+        source: None,
+    };
+    network.routes.insert(Prefix::around([0, 0, 0, 0].into(), 0), by_router);
+    assert_eq!(
+        troubles_of(&config, &network, &[]),
+        [
+            "[vrrp.a] the way to peer 198.18.1.12 leads through the router 198.18.0.1: neither node hears the other, and both \
+             are master; put both on one link, and give as peers their addresses there"
+        ]
+    );
+}

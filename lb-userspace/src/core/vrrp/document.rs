@@ -52,6 +52,9 @@ pub struct InstanceDocument {
     pub authenticated: bool,
     /// Other nodes that have proven to have it.
     pub acquaintances: Vec<AcquaintanceDocument>,
+    /// Nodes whose adverts are refused for something an operator has to put right, lately: their addresses, and why.
+    #[serde(default)]
+    pub unheard: BTreeMap<String, String>,
     pub sent: u64,
     pub unsent: u64,
     pub received: u64,
@@ -101,6 +104,14 @@ impl VrrpDocument {
     }
 }
 
+impl InstanceDocument {
+    /// What an operator has to put right, for the status.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        let unheard = self.unheard.iter();
+        unheard.map(|(address, why)| format!("[vrrp.{}] {address} {why}", self.name))
+    }
+}
+
 fn instance(machine: &Machine, now: Instant) -> InstanceDocument {
     let (settings, counters) = (machine.settings(), machine.counters());
     let ago = |heard| now.saturating_duration_since(heard).as_secs_f64();
@@ -133,6 +144,10 @@ fn instance(machine: &Machine, now: Instant) -> InstanceDocument {
         master: machine.peer().map(master),
         authenticated: settings.secrets.is_some(),
         acquaintances: machine.acquaintances(now).map(acquaintance).collect(),
+        unheard: machine
+            .unheard(now)
+            .map(|(address, why)| (address.to_string(), why.to_owned()))
+            .collect(),
         sent: counters.sent,
         unsent: counters.unsent,
         received: counters.heard,
@@ -231,6 +246,9 @@ fn render_instance(instance: &InstanceDocument) -> String {
     );
     if !instance.refused.is_empty() {
         line("refused", &counts(&instance.refused));
+    }
+    for (address, why) in &instance.unheard {
+        line("unheard", &format!("{address} {why}"));
     }
     let troubles = [
         (

@@ -94,9 +94,13 @@ pub struct Machine {
     greets: Instant,
     /// Whom an operator has heard of, and what.
     complaints: BTreeSet<(IpAddr, &'static str)>,
+    /// Those whose adverts are refused for something an operator has to put right: what, and when the last one came.
+    unheard: BTreeMap<IpAddr, (&'static str, Instant)>,
 }
 
 const MOST_OTHERS: usize = 16;
+/// Longer than the longest interval.
+const UNHEARD_LATELY: Duration = Duration::from_secs(60);
 
 impl Machine {
     /// Its interface is not known yet. What an earlier daemon has left behind goes.
@@ -119,6 +123,7 @@ impl Machine {
             sessions: Sessions::new(seed),
             greets: now.monotonic,
             complaints: BTreeSet::new(),
+            unheard: BTreeMap::new(),
             settings,
         };
         out.extend([
@@ -149,6 +154,15 @@ impl Machine {
     /// Others that have proven to have our key, and when they were last heard.
     pub fn acquaintances(&self, now: Instant) -> impl Iterator<Item = (IpAddr, Instant)> {
         self.sessions.known(now)
+    }
+
+    /// Nodes that are there and not heard, and why.
+    pub fn unheard(&self, now: Instant) -> impl Iterator<Item = (IpAddr, &'static str)> {
+        let lately = self
+            .unheard
+            .iter()
+            .filter(move |(_, (_, at))| now < *at + UNHEARD_LATELY);
+        lately.map(|(address, (why, _))| (*address, *why))
     }
 
     pub fn fault(&self) -> Option<&str> {
@@ -291,6 +305,7 @@ impl Machine {
         let before = self.priority();
         let old = std::mem::replace(&mut self.settings, settings);
         self.complaints.clear();
+        self.unheard.clear();
         if self.settings.secrets.is_some() != old.secrets.is_some() {
             // What was heard before may be anybody's.
             self.peer = None;

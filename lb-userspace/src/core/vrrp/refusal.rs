@@ -59,6 +59,10 @@ impl Refusal {
     /// What an operator has to put right, said of the sender: nodes that are not configured alike would all be master.
     pub const fn advice(self) -> Option<&'static str> {
         Some(match self {
+            Self::Ttl => {
+                "is not heard: its adverts come through a router, which VRRP forbids (their TTL is below 255), so both \
+                 nodes are master; put both on one link, and give as peers their addresses there"
+            }
             Self::Version => "is not heard: it speaks another version of VRRP; give all nodes the same",
             Self::Destination => {
                 "is not heard: it advertises to the group, or to somebody else; give all nodes peers, or none"

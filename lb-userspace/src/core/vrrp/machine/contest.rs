@@ -66,8 +66,15 @@ impl Machine {
     /// Counts it.
     fn refuse(&mut self, refusal: Refusal, from: IpAddr, out: &mut Vec<Command>) {
         self.counters.refused.count(refusal);
+        // Anybody far away can send such; only a peer is to be told of.
+        if refusal == Refusal::Ttl && !self.settings.peers.contains(&from) {
+            return;
+        }
         if let Some(advice) = refusal.advice() {
             self.complain(from, advice, out);
+            if self.unheard.len() < MOST_OTHERS || self.unheard.contains_key(&from) {
+                self.unheard.insert(from, (advice, now));
+            }
         }
     }
 
