@@ -139,7 +139,10 @@ impl World {
         match event {
             Event::Config(Ok(file)) => self.apply(file, now),
             Event::Config(Err(error)) => self.refused = Some(error),
-            Event::Network(network) => self.network = Some(network),
+            Event::Network(network) => {
+                self.shared.see_links(&network, now.monotonic);
+                self.network = Some(network);
+            }
             Event::FlowCounts(flows) => {
                 if !self.count(flows) {
                     return false;

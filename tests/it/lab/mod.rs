@@ -10,6 +10,7 @@ mod failover;
 mod false_alarms;
 mod files;
 mod first_steps;
+mod fitness;
 mod flood;
 mod flows;
 mod harness;

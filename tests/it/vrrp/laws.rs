@@ -8,6 +8,8 @@ use lb_tests::packets::Random;
 use lb_tests::vrrp::laws;
 use lb_tests::vrrp::net::Quality;
 use lb_userspace::core::vrrp::command::What;
+use lb_userspace::core::vrrp::settings::LEAST_FIT;
+use lb_userspace::core::vrrp::track::Tracked;
 
 use super::trouble::*;
 
@@ -97,6 +99,54 @@ fn in_the_end_there_is_one_master_and_it_stays() {
         let moved = later.filter(|event| matches!(event.command.what, What::Moved(_)));
         assert_eq!(moved.count(), 0, "seed {seed}\n{}", told(&net));
         assert_eq!(masters(&net), before);
+    }
+}
+
+/// Whatever happened before: where anybody serves clients, the master does, and it stays.
+#[test]
+fn in_the_end_the_master_is_one_that_serves() {
+    for seed in 0..200 {
+        let mut random = Random(4000 + seed);
+        let terms = if seed % 2 == 0 { Terms::open } else { Terms::with_key }(&mut random);
+        let mut net = net(&mut random, &terms, good(&mut Random(seed), terms.interval));
+        for _ in 0..30 {
+            let pause = terms.interval * random.below(100) as u32 / 10;
+            net.pass(net.clock + pause, |_| {});
+            trouble(&mut net, &mut random, &terms);
+        }
+        all_well(&mut net);
+        let mut fit = Vec::new();
+        for node in 0..net.nodes.len() {
+            let mut settings = settings(&mut random, &terms);
+            settings.priority = settings.priority.max(LEAST_FIT);
+            net.want(node, vec![settings]);
+            let now = net.now();
+            // An operator's word counts before all else.
+            net.tell(node, |vrrp| vrrp.failback("main", now));
+            let is_unfit = random.one_in(2);
+            let tracked = Tracked {
+                is_unfit,
+                ..Tracked::default()
+            };
+            net.pass(net.clock + terms.interval * random.below(10) as u32, |_| {});
+            let now = net.now();
+            net.tell(node, |vrrp| vrrp.weigh("main", tracked, now));
+            fit.extend((!is_unfit).then_some(node));
+        }
+        // A master that was deaf is let be for ten seconds.
+        net.pass(net.clock + Duration::from_secs(12), |_| {});
+        let (before, events) = (masters(&net), net.log.len());
+        assert_eq!(before.len(), 1, "seed {seed}\n{}", told(&net));
+        assert_eq!(net.servers(address()), before, "seed {seed}\n{}", told(&net));
+        assert!(
+            fit.is_empty() || fit.contains(&before[0]),
+            "seed {seed}: {fit:?} serve\n{}",
+            told(&net)
+        );
+        net.pass(net.clock + Duration::from_secs(5), |_| {});
+        let later = net.log[events..].iter();
+        let moved = later.filter(|event| matches!(event.command.what, What::Moved(_)));
+        assert_eq!(moved.count(), 0, "seed {seed}\n{}", told(&net));
     }
 }
 

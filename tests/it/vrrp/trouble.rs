@@ -114,6 +114,7 @@ pub fn trouble(net: &mut Net, random: &mut Random, terms: &Terms) -> String {
             let sum = -(random.below(150) as i32);
             let tracked = Tracked {
                 sum,
+                is_unfit: random.one_in(3),
                 ..Tracked::default()
             };
             net.tell(node, |vrrp| vrrp.weigh("main", tracked, now));

@@ -75,7 +75,7 @@ pub use process::{Process, stdout};
 pub use repeater::Repeater;
 pub use session::{Session, Speech, WRITER};
 pub use stranger::{Forged, Recorder, Stranger};
-pub use topology::{BACKEND_PORT, FAR, FAR6, Topology, VIP, VIP6, backend_address, backend_address6};
+pub use topology::{BACKEND_PORT, FAR, FAR6, Topology, VIP, VIP6, backend_address, backend_address6, cable};
 pub use transfers::{Outcome, Transfers};
 pub use twins::Twins;
 pub use udp::{UdpEcho, UdpFlow, udp_exchange};

@@ -193,7 +193,7 @@ fn last(index: usize) -> u8 {
 }
 
 /// A veth pair from one namespace into another, up at both ends; it never was in the host's.
-pub(super) fn cable(a: &Namespace, a_end: &str, b: &Namespace, b_end: &str) -> Result<()> {
+pub fn cable(a: &Namespace, a_end: &str, b: &Namespace, b_end: &str) -> Result<()> {
     a.ip(&format!(
         "link add {a_end} type veth peer name {b_end} netns {}\nlink set {a_end} up",
         b.name()

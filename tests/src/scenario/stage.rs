@@ -23,6 +23,7 @@ use lb_userspace::core::network::{Network, XdpAttachment, XdpMode};
 use lb_userspace::core::overrides::Change;
 use lb_userspace::core::plan::{self, carry_out};
 use lb_userspace::core::status::{About, Counters, Status, render};
+use lb_userspace::core::vrrp::track::Tracked;
 use lb_userspace::core::world::{Counted, Event, Moment, World};
 
 use super::backends::Backends;
@@ -95,7 +96,10 @@ impl Scene for Stage {
         match command {
             "config" => self.file = unindent(body),
             "record" => drop(self.records.insert(Kept::Overrides, unindent(body))),
-            "start" => drop(self.start()?),
+            "start" => {
+                self.start()?;
+                self.weighed();
+            }
             _ if host::change(&mut self.network, command)?
                 || self.backends.change(command)?
                 || self.names.change(command)? => {}
@@ -116,8 +120,10 @@ impl Scene for Stage {
         }
         if command == "start" {
             happened.extend(self.start()?);
+            happened.extend(self.weighed());
         } else if let Some(event) = self.event(command, body)? {
             happened.extend(self.turn(event)?);
+            happened.extend(self.weighed());
             happened.extend(self.pass(self.clock)?);
         }
         happened.extend(self.endings());
@@ -129,6 +135,22 @@ impl Scene for Stage {
 }
 
 impl Stage {
+    /// What became of the node's fitness to be master, by instance of VRRP.
+    fn weighed(&mut self) -> Vec<String> {
+        let Some(daemon) = &mut self.daemon else {
+            return Vec::new();
+        };
+        let told = |(instance, tracked): (String, Tracked)| match tracked {
+            Tracked { fault: Some(why), .. } => format!("{instance}: fault: {why}"),
+            Tracked {
+                is_unfit: true, why, ..
+            } => format!("{instance}: unfit: {why}"),
+            Tracked { sum: 0, .. } => format!("{instance}: the priority of the file"),
+            Tracked { sum, why, .. } => format!("{instance}: priority {sum:+}: {why}"),
+        };
+        daemon.world.take_weighed().into_iter().map(told).collect()
+    }
+
     /// Of flows that end from now on, whatever their packets say.
     fn endings(&mut self) -> Vec<String> {
         let now = self.now().monotonic;
@@ -153,7 +175,8 @@ impl Stage {
         while let Some((at, event)) = self.next_event(until) {
             let waited = at > self.clock;
             self.clock = self.clock.max(at);
-            let lines = self.turn(event)?;
+            let mut lines = self.turn(event)?;
+            lines.extend(self.weighed());
             let told = |line: String| match waited || at < until {
                 true => format!("at {}s {line}", at.as_millis() as f64 / 1000.0),
                 false => line,

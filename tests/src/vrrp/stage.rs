@@ -215,20 +215,25 @@ impl Stage {
     }
 }
 
-/// `-60 WHY`, `fault WHY` or `well`.
+/// `-60 WHY`, `unfit WHY`, `fault WHY` or `well`.
 fn tracked_of(words: &str) -> Result<Tracked> {
     let (first, why) = words.split_once(' ').unwrap_or((words, ""));
     Ok(match first {
         "well" => Tracked::default(),
         "fault" => Tracked {
-            sum: 0,
             fault: Some(why.to_owned()),
             why: why.to_owned(),
+            ..Tracked::default()
+        },
+        "unfit" => Tracked {
+            is_unfit: true,
+            why: why.to_owned(),
+            ..Tracked::default()
         },
         sum => Tracked {
             sum: sum.parse()?,
-            fault: None,
             why: why.to_owned(),
+            ..Tracked::default()
         },
     })
 }

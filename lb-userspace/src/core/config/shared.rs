@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Config, Service};
+use super::{Config, Service, Vrrp};
 use crate::core::vrrp::settings::Settings;
 use crate::core::vrrp::track::{Program, Watched};
 
@@ -15,6 +15,26 @@ impl Config {
             Watched::Program(program) => Some(program),
             Watched::Service(_) | Watched::Interface(_) => None,
         })
+    }
+
+    /// The services by which a node is fit to be master of an instance: those that have backends and listen on its
+    /// addresses, or on those of its group. None where the group says itself which services it tracks.
+    pub fn carried_by(&self, instance: &Settings) -> impl Iterator<Item = &str> {
+        let is_of_it = |other: &Settings| match &instance.group {
+            Some(group) => other.group.as_ref() == Some(group),
+            None => other.name == instance.name,
+        };
+        let unit: Vec<&Vrrp> = self.vrrp.values().filter(|one| is_of_it(&one.settings)).collect();
+        let tracks = |one: &&Vrrp| one.track.iter().any(|track| matches!(track.what, Watched::Service(_)));
+        let is_explicit = unit.iter().any(tracks);
+        let addresses = unit.iter().flat_map(|one| &one.settings.addresses);
+        let addresses: BTreeSet<IpAddr> = addresses.map(|own| own.address).collect();
+        let is_carried = move |service: &Service| {
+            let listens = service.listens.iter().any(|listen| addresses.contains(&listen.ip()));
+            !is_explicit && listens && service.backends.iter().any(|backend| backend.weight > 0)
+        };
+        let services = self.services.iter().filter(move |(_, service)| is_carried(service));
+        services.map(|(name, _)| name.as_str())
     }
 
     /// Its listen addresses, where they are shared and always on one node together.

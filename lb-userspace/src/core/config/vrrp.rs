@@ -17,7 +17,7 @@ use super::shapes::{Int, List, Sections};
 use super::values::{Interface, Name, Prefix};
 use crate::core::dns::Family;
 use crate::core::vrrp::packet::{Checksum, Format, Version};
-use crate::core::vrrp::settings::{Address, OWNER, Settings};
+use crate::core::vrrp::settings::{Address, LEAST_FIT, OWNER, Settings};
 use crate::core::vrrp::track::{Program, Track, Watched};
 
 const PRIORITY: u8 = 100;
@@ -54,6 +54,7 @@ pub fn check_fits(who: &str, section: &At<file::Vrrp>, file: &File, report: &mut
     check_addresses(who, vrrp, report);
     peers::check(who, vrrp, report);
     check_version(who, vrrp, report);
+    check_priority(who, vrrp, report);
     check_preempt(who, vrrp, report);
     for track in vrrp.track.value().into_iter().flat_map(|list| &list.0) {
         check_track(&format!("{who}: track"), track, vrrp, file, report);
@@ -148,6 +149,14 @@ fn check_version(who: &str, vrrp: &file::Vrrp, report: &mut Report<'_>) {
     {
         let message = format!("{who}: there is one checksum only here");
         report.error(&checksum.span, message, "it is for version 3 over IPv4".to_owned());
+    }
+}
+
+fn check_priority(who: &str, vrrp: &file::Vrrp, report: &mut Report<'_>) {
+    let low = |priority: &&At<Int<1, 255>>| priority.value.0 < i64::from(LEAST_FIT);
+    if let Some(priority) = vrrp.priority.given().filter(low) {
+        let message = format!("{who}: others take a node of this priority for one that serves nobody, and preempt it");
+        report.warning(&priority.span, message, format!("give {LEAST_FIT} or more"));
     }
 }
 

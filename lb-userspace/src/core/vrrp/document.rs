@@ -38,6 +38,9 @@ pub struct InstanceDocument {
     pub priority: u8,
     /// In the file.
     pub configured_priority: u8,
+    /// Why they differ; empty: they do not.
+    #[serde(default)]
+    pub lowered_by: String,
     pub interval_ms: u64,
     pub addresses: Vec<String>,
     /// The MAC that the master has for them, where it is not its interface's.
@@ -133,6 +136,7 @@ fn instance(machine: &Machine, now: Instant) -> InstanceDocument {
         fault: machine.fault().map(str::to_owned),
         priority: machine.priority(),
         configured_priority: settings.priority,
+        lowered_by: machine.lowered_by().to_owned(),
         interval_ms: u64::try_from(settings.interval.as_millis()).unwrap_or(u64::MAX),
         addresses: settings.addresses.iter().map(ToString::to_string).collect(),
         virtual_mac: settings.virtual_mac.then(|| {
@@ -215,7 +219,7 @@ fn render_instance(instance: &InstanceDocument) -> String {
     }
     let priority = match (instance.priority, instance.configured_priority) {
         (now, configured) if now == configured => now.to_string(),
-        (now, configured) => format!("{now}, in the file {configured}"),
+        (now, configured) => format!("{now}, in the file {configured}: {}", instance.lowered_by),
     };
     line("priority", &priority);
     if instance.aside {

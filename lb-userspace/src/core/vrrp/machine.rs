@@ -16,13 +16,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use self::adverts::Adverts;
-use self::state::{Claim, Disabled, Farewell, Listening, Reign, State, Wait};
+use self::state::{Claim, Disabled, Farewell, Listening, Patience, Reign, State, Wait};
 use super::Role;
 use super::command::{Command, What};
 use super::random::Seed;
 use super::refusal::Refused;
 use super::sessions::Sessions;
-use super::settings::{Address, OWNER, Settings};
+use super::settings::{Address, OWNER, Settings, unfit};
 use super::timing;
 use super::track::Tracked;
 use crate::core::world::Moment;
@@ -81,8 +81,7 @@ pub struct Machine {
     not_before: Instant,
     /// An operator sent it aside: it takes over only if nobody else does.
     aside: bool,
-    /// Until then a master of lower priority is let be.
-    patience: Option<Instant>,
+    patience: Option<Patience>,
     peer: Option<Peer>,
     /// Last priority of those ever heard, to know whether anybody could take over.
     others: BTreeMap<IpAddr, u8>,
@@ -190,8 +189,17 @@ impl Machine {
         if self.settings.priority == OWNER {
             return OWNER;
         }
-        let sum = i32::from(self.settings.priority) + self.tracked.sum;
-        u8::try_from(sum.clamp(1, 254)).unwrap_or(1)
+        let sum = (i32::from(self.settings.priority) + self.tracked.sum).clamp(1, 254);
+        let priority = u8::try_from(sum).unwrap_or(1);
+        if self.tracked.is_unfit {
+            return unfit(priority);
+        }
+        priority
+    }
+
+    /// Why its priority is not that of the file; empty: it is.
+    pub fn lowered_by(&self) -> &str {
+        &self.tracked.why
     }
 
     pub fn link(&mut self, link: Link, now: Moment, out: &mut Vec<Command>) {
@@ -203,6 +211,13 @@ impl Machine {
         let before = self.priority();
         self.tracked = tracked;
         self.reassess(now, out);
+        if self.tracked.is_unfit {
+            // A node that serves takes over when it hears this; where none does, the addresses stay.
+            if self.priority() < before && self.role() == Role::Master {
+                self.advertise(now.monotonic, out);
+            }
+            return;
+        }
         let why = format!("priority lowered to {}: {}", self.priority(), self.tracked.why);
         self.lowered(before, why, now, out);
     }

@@ -15,6 +15,8 @@ use crate::core::network::Own;
 
 /// Priority of who owns the addresses by right: master whenever it is there.
 pub const OWNER: u8 = 255;
+/// Priorities below are those of nodes that serve nobody.
+pub const LEAST_FIT: u8 = 32;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -58,6 +60,16 @@ pub struct Key {
     pub interface: Arc<str>,
     pub family: Family,
     pub id: u8,
+}
+
+/// The priority of a node that serves nobody: below those that do; among those that do not, in the order of the file.
+pub fn unfit(priority: u8) -> u8 {
+    (priority / (u8::MAX / LEAST_FIT + 1)).max(1)
+}
+
+/// Whether a node with this priority serves nobody.
+pub const fn is_unfit(priority: u8) -> bool {
+    priority < LEAST_FIT
 }
 
 impl From<Own> for Address {

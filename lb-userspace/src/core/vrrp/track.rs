@@ -41,6 +41,8 @@ pub struct Tracked {
     pub sum: i32,
     /// Why the instance can be neither master nor backup.
     pub fault: Option<String>,
+    /// Clients would find nobody here: any node where they find somebody is the better master.
+    pub is_unfit: bool,
     /// What is not well, for people.
     pub why: String,
 }
@@ -62,6 +64,7 @@ pub fn tracked(tracks: &[Track], is_well: impl Fn(&Watched) -> bool) -> Tracked 
     Tracked {
         sum: ill.iter().map(|track| i32::from(track.weight)).sum(),
         fault: fault.map(|track| track.what.to_string()),
+        is_unfit: false,
         why: words.join(", "),
     }
 }

@@ -223,6 +223,18 @@ fn what_an_advert_cannot_say() {
 }
 
 #[test]
+fn a_priority_below_those_that_serve() {
+    assert_eq!(on("priority = 32"), [""; 0]);
+    assert_eq!(
+        on("priority = 31"),
+        [
+            "8:12 warning: vrrp \"a\": others take a node of this priority for one that serves nobody, and preempt it; give \
+             32 or more"
+        ]
+    );
+}
+
+#[test]
 fn addresses_and_peers() {
     let cases = [
         (

@@ -6,8 +6,9 @@ use std::time::Instant;
 use super::super::command::{Command, What};
 use super::super::packet::{Advert, Envelope, RESIGNS, parse};
 use super::super::refusal::Refusal;
+use super::super::settings::is_unfit;
 use super::super::timing;
-use super::{Farewell, Listening, MOST_OTHERS, Machine, Peer, State, Wait};
+use super::{Farewell, Listening, MOST_OTHERS, Machine, Patience, Peer, State, Wait};
 use crate::core::world::Moment;
 
 /// Heard all the same: two masters would be worse.
@@ -22,7 +23,7 @@ impl Machine {
         match self.admit(payload, envelope, now.monotonic, out) {
             Ok(Some(advert)) => self.heard(&advert, envelope.source, now, out),
             Ok(None) => {}
-            Err(refusal) => self.refuse(refusal, envelope.source, out),
+            Err(refusal) => self.refuse(refusal, envelope.source, now.monotonic, out),
         }
     }
 
@@ -64,7 +65,7 @@ impl Machine {
     }
 
     /// Counts it.
-    fn refuse(&mut self, refusal: Refusal, from: IpAddr, out: &mut Vec<Command>) {
+    fn refuse(&mut self, refusal: Refusal, from: IpAddr, now: Instant, out: &mut Vec<Command>) {
         self.counters.refused.count(refusal);
         // Anybody far away can send such; only a peer is to be told of.
         if refusal == Refusal::Ttl && !self.settings.peers.contains(&from) {
@@ -107,7 +108,7 @@ impl Machine {
         let wait = if advert.priority == RESIGNS {
             self.peer = None;
             Wait::HandedOver
-        } else if lower && self.preempts(now) {
+        } else if lower && self.preempts(advert.priority, now) {
             // The time goes on as if nothing had been heard.
             return;
         } else {
@@ -124,10 +125,17 @@ impl Machine {
     }
 
     /// Whether a master of lower priority, just heard, is not to be respected.
-    fn preempts(&mut self, now: Instant) -> bool {
-        let delay = self.settings.preempt_delay;
-        let patience = *self.patience.get_or_insert(now + delay);
-        self.settings.preempt && !self.aside && now >= patience
+    fn preempts(&mut self, priority: u8, now: Instant) -> bool {
+        let patience = *self.patience.get_or_insert(Patience {
+            until: now + self.settings.preempt_delay,
+            is_deaf: false,
+        });
+        let waits = now < patience.until;
+        if self.aside || waits && patience.is_deaf {
+            return false;
+        }
+        let serves_nobody = is_unfit(priority) && !is_unfit(self.priority());
+        serves_nobody || self.settings.preempt && !waits
     }
 
     /// As a claimant or master: there is another one.
@@ -186,7 +194,10 @@ impl Machine {
         if adverts.rival_heard(from, interval, at) && is_twin {
             let why = format!("{from} goes on with priority {}: it does not hear us", advert.priority);
             self.leave(self.listening(now), why, Farewell::Everybody, now, out);
-            self.patience = Some(at + timing::DEAF_REST);
+            self.patience = Some(Patience {
+                until: at + timing::DEAF_REST,
+                is_deaf: true,
+            });
             return;
         }
         match &mut self.state {

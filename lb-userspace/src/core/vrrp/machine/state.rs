@@ -53,6 +53,25 @@ pub struct Reign {
     pub announce: Option<Instant>,
 }
 
+/// A master of lower priority is let be until then.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub until: Instant,
+    /// It does not hear us: to preempt it would be in vain, whether it serves anybody or not.
+    pub is_deaf: bool,
+}
+
+/// What becomes of the connections that a node had as master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aftermath {
+    /// There are none, or it is master.
+    Over,
+    /// They go on if it is master again before another is.
+    Open,
+    /// Another is: their ends hear it then.
+    Lost { sever_at: Instant },
+}
+
 /// It does not try again before, each time later.
 #[derive(Debug)]
 pub struct Disabled {
