@@ -10,12 +10,13 @@ mod reload;
 mod report;
 mod start;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use lb_common::abi::BackendId;
+use lb_common::lease::LeaseId;
 use lb_common::signs;
 use lb_common::verdict::Reason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -40,7 +41,7 @@ use crate::io::hooks::Hooks;
 use crate::io::probes::Crew;
 use crate::io::record::Records;
 use crate::io::secret_files::SecretFiles;
-use crate::io::vrrp::{News, Ownership};
+use crate::io::vrrp::Ownership;
 use crate::io::watched::Programs;
 use crate::io::{config_file, netlink, systemd};
 use answers::Promise;
@@ -76,6 +77,8 @@ pub struct Daemon {
     ways_moved: bool,
     /// How many sweeps are still to look after next hops.
     passes: u8,
+    /// Leases that another node holds now, of which no sweep has been told.
+    lost: BTreeSet<LeaseId>,
     /// As the last sweep was told.
     ending: BTreeMap<BackendId, Ending>,
     /// How many new flows have found no source port.
@@ -132,7 +135,7 @@ impl Daemon {
                 (kept, outcome) = self.records.written() => self.recorded(kept, outcome),
                 () = at(self.promised.first().map(Promise::due)) => self.keep_promises(),
                 () = self.network.changed() => self.network_changed(),
-                news = news(&mut self.ownership) => self.shared_news(news),
+                news = ownership::news(&mut self.ownership) => self.shared_news(news),
                 text = self.file.changed() => self.file_changed(text).await,
                 // Before what may always have something: it is due once a second.
                 _ = sweep_timer.tick() => {
@@ -303,9 +306,12 @@ impl Daemon {
         let terms = self.world.terms(now().monotonic);
         let ending = terms.iter().filter_map(|(id, terms)| Some((*id, terms.ending?)));
         let ending: BTreeMap<_, _> = ending.collect();
-        if due || self.ways_moved || ending != self.ending {
+        if due || self.ways_moved || !self.lost.is_empty() || ending != self.ending {
             let sweep = self.sweep.get_or_insert_with(|| Sweep::new(BTreeMap::new()));
             sweep.begin_anew(terms);
+            if !self.lost.is_empty() {
+                sweep.lose(std::mem::take(&mut self.lost), self.kernel.leases());
+            }
             if std::mem::take(&mut self.ways_moved) {
                 // The second time for flows that were just being opened by the older way.
                 self.passes = 2;
@@ -331,6 +337,7 @@ impl Daemon {
                     self.passes = self.passes.saturating_sub(1).max(u8::from(repointed > 0));
                 }
                 self.told.tell_severed(&self.world, &report.severed);
+                self.told.tell_lost(report.lost);
                 self.happened(Event::FlowCounts(report.flows));
             }
             Err(sweep) => self.sweep = Some(sweep),
@@ -383,13 +390,6 @@ fn every(period: Duration) -> Interval {
     let mut timer = interval(period);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer
-}
-
-async fn news(ownership: &mut Option<Ownership>) -> News {
-    match ownership {
-        Some(ownership) => ownership.news().await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn at(deadline: Option<Instant>) {

@@ -1,11 +1,14 @@
 //! The event loop's dealings with the thread that keeps shared addresses.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::Daemon;
 use crate::core::config::{Config, Vrrp};
@@ -16,6 +19,7 @@ use crate::core::vrrp::document::VrrpDocument;
 use crate::core::vrrp::packet::Password;
 use crate::core::vrrp::sealed::Secrets;
 use crate::core::vrrp::settings::Settings;
+use crate::core::vrrp::timing::TAKEOVER;
 use crate::core::world::Event;
 use crate::io::hooks::Call;
 use crate::io::regular_file::{ReadError, read_in_time};
@@ -25,6 +29,9 @@ use crate::io::vrrp::{News, Ownership};
 const HOOKS_WAIT: Duration = Duration::from_secs(3);
 /// Of a key or password with its line ends, and far more.
 const LONGEST_SECRET: u64 = 16 * 1024;
+/// How long another node is waited for at the end before connections through this one are reset, and how long that may take.
+const TAKEOVER_WAIT: Duration = Duration::from_secs(1);
+const SEVER_WAIT: Duration = Duration::from_secs(2);
 
 impl Daemon {
     /// Before anything changes in the kernel: what an earlier daemon left is not to be served by what comes.
@@ -51,18 +58,48 @@ impl Daemon {
         if let Some(ownership) = &self.ownership {
             ownership.configure(instances, self.world.leases().clone());
         }
-        Ok(())
     }
 
     /// What happened until the thread ended, and who is to hear of it.
     pub(super) async fn end_sharing(&mut self) {
         if let Some(mut ownership) = self.ownership.take() {
             ownership.stop();
+            let mut left = BTreeSet::new();
             while let Some(news) = ownership.last_news() {
+                if let News::Moved(moved) = &news
+                    && moved.from == Role::Master
+                {
+                    left.insert(moved.instance.clone());
+                }
                 self.shared_news(news);
             }
+            self.sever_left(left).await;
             self.hooks.finish(HOOKS_WAIT).await;
         }
+    }
+
+    /// Resets the connections under addresses that were given up for good, when another node can have them.
+    async fn sever_left(&mut self, instances: BTreeSet<Arc<str>>) {
+        let configured = |name: &Arc<str>| Some(&self.world.applied()?.file.config.vrrp.get(&**name)?.settings);
+        let intervals = instances
+            .iter()
+            .filter_map(configured)
+            .map(|settings| settings.interval);
+        // Whoever takes over after a farewell waits for its skew, which is shorter.
+        let Some(skew) = intervals.max() else { return };
+        sleep((skew + TAKEOVER).min(TAKEOVER_WAIT)).await;
+        instances.iter().for_each(|instance| self.lose(instance));
+        let deadline = Instant::now() + SEVER_WAIT;
+        while self.sweep.is_some() && Instant::now() < deadline {
+            self.sweep();
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Another node has the addresses of an instance.
+    fn lose(&mut self, instance: &Arc<str>) {
+        self.lost.extend(self.world.leases().get(instance));
+        self.begin_sweep(false);
     }
 
     /// What follows for shared addresses from what is known by now.
@@ -96,6 +133,7 @@ impl Daemon {
                 (instance, format!("{from} -> {to}: {why}"), to == Role::Fault)
             }
             News::Trouble { instance, words } => (instance, words, true),
+            News::Lost(instance) => return self.lose(&instance),
         };
         self.happened(Event::Shared {
             instance: instance.to_string(),
@@ -185,6 +223,14 @@ impl Daemon {
             Some(name) if all.contains(&name) => Ok(vec![name]),
             Some(name) => Err(format!("no [vrrp.{name}]; there are: {}", all.join(", "))),
         }
+    }
+}
+
+/// Cancel safe.
+pub(super) async fn news(ownership: &mut Option<Ownership>) -> News {
+    match ownership {
+        Some(ownership) => ownership.news().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -73,6 +73,13 @@ impl Told {
         }
     }
 
+    /// Connections under addresses that another node has now.
+    pub fn tell_lost(&self, connections: u64) {
+        if connections > 0 {
+            info!(connections, "connections reset: another node has their address now");
+        }
+    }
+
     fn tell_changes(&mut self, world: &World) {
         for entry in world.journal().since(self.entries) {
             match &entry.what {

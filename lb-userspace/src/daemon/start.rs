@@ -1,6 +1,6 @@
 //! From a file's name to a daemon that serves it, or to an error with everything as it was before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -90,6 +90,7 @@ impl Daemon {
             swept: Instant::now(),
             ways_moved: false,
             passes: 0,
+            lost: BTreeSet::new(),
             ending: BTreeMap::new(),
             exhausted: None,
             network,

@@ -13,6 +13,7 @@ mod first_steps;
 mod fitness;
 mod flood;
 mod flows;
+mod handover;
 mod harness;
 mod health;
 mod hostile;

@@ -308,7 +308,7 @@ impl Net {
             What::Disown(addresses) => held
                 .addresses
                 .retain(|address| !addresses.iter().any(|own| own.address == *address)),
-            What::Announce(_) | What::Moved(_) | What::Complain(_) => {}
+            What::Announce(_) | What::Sever | What::Moved(_) | What::Complain(_) => {}
         }
         let instance = command.instance.clone();
         let at = self.clock;

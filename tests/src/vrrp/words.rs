@@ -172,6 +172,7 @@ pub fn told(what: &What, last_priority: Option<u8>) -> Option<String> {
         }
         What::Lease(_) | What::Greet { .. } => None,
         What::Complain(words) => Some(format!("complains: {words}")),
+        What::Sever => Some("severs what went through it".to_owned()),
         What::Own(addresses) => Some(format!("own {}", list(addresses))),
         What::Disown(addresses) => Some(format!("disown {}", list(addresses))),
         What::Announce(addresses) => Some(format!("announce {}", list(addresses))),

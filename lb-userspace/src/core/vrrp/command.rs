@@ -42,6 +42,8 @@ pub enum What {
     Disown(Vec<Address>),
     /// Tells everybody on the link where the addresses are: a burst for each.
     Announce(Vec<Address>),
+    /// Another node is master after this one was: connections through this node are dead, and their ends should hear it.
+    Sever,
     /// The instance has another role now.
     Moved(Transition),
     /// Something that an operator has to put right.

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use self::adverts::Adverts;
-use self::state::{Claim, Disabled, Farewell, Listening, Patience, Reign, State, Wait};
+use self::state::{Aftermath, Claim, Disabled, Farewell, Listening, Patience, Reign, State, Wait};
 use super::Role;
 use super::command::{Command, What};
 use super::random::Seed;
@@ -86,6 +86,7 @@ pub struct Machine {
     /// Last priority of those ever heard, to know whether anybody could take over.
     others: BTreeMap<IpAddr, u8>,
     counters: Counters,
+    aftermath: Aftermath,
     /// It left by itself, and its group has to follow.
     fell: Option<String>,
     sessions: Sessions,
@@ -118,6 +119,7 @@ impl Machine {
             peer: None,
             others: BTreeMap::new(),
             counters: Counters::default(),
+            aftermath: Aftermath::Over,
             fell: None,
             sessions: Sessions::new(seed),
             greets: now.monotonic,

@@ -20,6 +20,9 @@ pub const SETTLING: u8 = 3;
 pub const DEAF_REST: Duration = Duration::from_secs(10);
 /// When addresses that were just taken are announced again: switches drop bursts.
 pub const ANNOUNCE_AGAIN: Duration = Duration::from_secs(5);
+/// From the first advert of who takes over until neighbours know it: its claim, its announcement, and the way. Clients that are
+/// reset then find the new master with their next SYN.
+pub const TAKEOVER: Duration = Duration::from_millis(20);
 /// Between announcements that others cause.
 pub const ANNOUNCEMENTS_APART: Duration = Duration::from_secs(1);
 /// How long an instance stays out that could not do what a master has to do; twice as long each time it soon fails again.

@@ -3,8 +3,10 @@
 //! Decides nothing of who holds one. Tested by the packet table and the lab.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use lb_common::lease::LeaseId;
+use lb_common::lease::{ELSEWHERE, LeaseId};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::mapped::MappedArray;
 
@@ -20,6 +22,14 @@ impl Leases {
         if let Some(cell) = self.cell(lease) {
             cell.store(until, Ordering::Release);
         }
+    }
+
+    /// Whether addresses with this lease are served here at this moment.
+    pub fn is_held(&self, lease: LeaseId) -> bool {
+        let until = self.cell(lease).map_or(ELSEWHERE, |cell| cell.load(Ordering::Acquire));
+        let clock = clock_gettime(ClockId::Monotonic);
+        let now = Duration::new(clock.tv_sec.cast_unsigned(), clock.tv_nsec as u32).as_nanos();
+        u128::from(until) > now
     }
 
     fn cell(&self, lease: LeaseId) -> Option<&AtomicU64> {

@@ -1,17 +1,19 @@
-//! A way through the tables, in steps: flows that are over are freed, those of a lost backend end at once, and where next
-//! hops moved the others follow.
+//! A way through the tables, in steps: flows that are over are freed, those of a lost backend or of an address that another
+//! node has now end at once, and where next hops moved the others follow.
 //!
 //! By what terms is decided elsewhere. What the peers of a severed connection should hear comes out as frames, for
 //! others to send. Tested in `tests/it/packets/lost_backends.rs` and in the lab.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lb_common::abi::{BackendId, NextHop, TCP, UDP};
 use lb_common::family::Address;
 use lb_common::flow_table::upkeep::{expire, live};
 use lb_common::flow_table::{DOUBTED, Found, State, TO_CLIENT, partner, release};
+use lb_common::lease::LeaseId;
 use lb_common::lifetime::sever;
 
 use super::reset::reset_frame;
@@ -20,6 +22,7 @@ use super::{FlowTable, FlowTables, now, ticks};
 use crate::core::config::{TCP_IDLE_TIMEOUT, UDP_IDLE_TIMEOUT};
 use crate::core::endings::{Ending, Terms};
 use crate::core::kernel::KernelState;
+use crate::io::bpf::Leases;
 
 /// A SYN that nobody confirmed. A client's own retries keep it.
 const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +44,24 @@ pub struct Sweep {
     /// By backend.
     counts: Vec<u64>,
     severed: BTreeMap<BackendId, u64>,
+    /// Leases that another node holds after this one did: connections under them are dead.
+    lost: Lost,
+    /// Connections that were severed for that.
+    lost_severed: u64,
+}
+
+#[derive(Default)]
+struct Lost {
+    ids: BTreeSet<LeaseId>,
+    /// This node may hold them again by the time that a flow is looked at.
+    leases: Option<Arc<Leases>>,
+}
+
+impl Lost {
+    fn contains(&self, lease: LeaseId) -> bool {
+        let is_held = |leases: &Arc<Leases>| leases.is_held(lease);
+        self.ids.contains(&lease) && !self.leases.as_ref().is_some_and(is_held)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +70,8 @@ pub struct SweepReport {
     pub flows: BTreeMap<BackendId, u64>,
     /// Connections that were severed on the way, by backend.
     pub severed: BTreeMap<BackendId, u64>,
+    /// Connections that were severed because another node serves their address now.
+    pub lost: u64,
     /// Next hops that were set; none where nobody asked for it.
     pub repointed: Option<u64>,
 }
@@ -72,7 +95,15 @@ impl Sweep {
             done: 0,
             counts: vec![0; usize::from(BackendId::MAX) + 1],
             severed: BTreeMap::new(),
+            lost: Lost::default(),
+            lost_severed: 0,
         }
+    }
+
+    /// From now on connections under these leases are severed while this node does not hold them.
+    pub fn lose(&mut self, ids: impl IntoIterator<Item = LeaseId>, leases: Arc<Leases>) {
+        self.lost.ids.extend(ids);
+        self.lost.leases = Some(leases);
     }
 
     /// Goes on from where it is, once around, by other terms.
@@ -92,6 +123,7 @@ impl Sweep {
         SweepReport {
             flows: counts.filter(|(_, count)| *count > 0).collect(),
             severed: self.severed,
+            lost: self.lost_severed,
             repointed: self.repointed,
         }
     }
@@ -145,9 +177,14 @@ impl<A: Address> FlowTable<A> {
                 continue;
             }
             sweep.counts[usize::from(backend)] += 1;
-            if terms.and_then(|terms| terms.ending) == Some(Ending::Reset) && sever(self, &found, now) {
+            let is_lost = sweep.lost.contains(found.word.lease());
+            let is_reset = terms.and_then(|terms| terms.ending) == Some(Ending::Reset);
+            if (is_lost || is_reset) && sever(self, &found, now) {
                 self.tell_both(&found, step);
-                *sweep.severed.entry(backend).or_default() += 1;
+                match is_lost {
+                    true => sweep.lost_severed += 1,
+                    false => *sweep.severed.entry(backend).or_default() += 1,
+                }
                 step.severed += 1;
             }
             if step.severed == SEVERED_AT_ONCE {

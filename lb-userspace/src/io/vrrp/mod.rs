@@ -54,6 +54,8 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub enum News {
     Moved(Transition),
+    /// Another node is master of this instance after this one was.
+    Lost(Arc<str>),
     /// For the journal: something that is not as it should be, and what was done.
     Trouble {
         instance: Arc<str>,

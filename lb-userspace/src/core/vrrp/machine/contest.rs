@@ -8,7 +8,7 @@ use super::super::packet::{Advert, Envelope, RESIGNS, parse};
 use super::super::refusal::Refusal;
 use super::super::settings::is_unfit;
 use super::super::timing;
-use super::{Farewell, Listening, MOST_OTHERS, Machine, Patience, Peer, State, Wait};
+use super::{Aftermath, Farewell, Listening, MOST_OTHERS, Machine, Patience, Peer, State, Wait};
 use crate::core::world::Moment;
 
 /// Heard all the same: two masters would be worse.
@@ -90,6 +90,11 @@ impl Machine {
         if !self.settings.has_addresses_of(advert) {
             self.counters.other_addresses += 1;
             self.complain(from, OTHER_ADDRESSES, out);
+        }
+        if self.aftermath == Aftermath::Open && matches!(self.state, State::Backup(_) | State::Fault(_)) {
+            self.aftermath = Aftermath::Lost {
+                sever_at: now + timing::TAKEOVER,
+            };
         }
         self.peer = Some(Peer {
             address: from,

@@ -6,7 +6,7 @@ use super::super::command::{Command, What};
 use super::super::settings::Settings;
 use super::super::timing;
 use super::adverts::Adverts;
-use super::{Claim, Farewell, Listening, Machine, Reign, State, Wait};
+use super::{Aftermath, Claim, Farewell, Listening, Machine, Reign, State, Wait};
 use crate::core::world::Moment;
 
 impl Machine {
@@ -20,6 +20,10 @@ impl Machine {
             self.advertise(at, out);
         }
         self.greet_if_due(at, out);
+        if self.severs_at().is_some_and(|sever_at| sever_at <= at) {
+            self.aftermath = Aftermath::Over;
+            out.push(self.command(What::Sever));
+        }
         if let State::Master(reign) = &mut self.state
             && reign.announce.is_some_and(|announce| announce <= at)
         {
@@ -37,7 +41,15 @@ impl Machine {
             State::Claim(claim) => Some(claim.until.min(claim.adverts.next)),
             State::Master(reign) => reign.announce.into_iter().chain([reign.adverts.next]).min(),
         };
-        of_role.into_iter().chain(self.greets())
+        of_role.into_iter().chain(self.greets()).chain(self.severs_at())
+    }
+
+    /// Who claims may be master again in a moment.
+    const fn severs_at(&self) -> Option<Instant> {
+        match (self.aftermath, &self.state) {
+            (Aftermath::Lost { sever_at }, State::Backup(_) | State::Fault(_)) => Some(sever_at),
+            _ => None,
+        }
     }
 
     /// Nobody is master, as far as it hears, or nobody that it has to respect.

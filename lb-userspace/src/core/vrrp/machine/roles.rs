@@ -8,7 +8,7 @@ use super::super::command::{Command, Transition, What};
 use super::super::packet::{RESIGNS, write};
 use super::super::sessions::GREETS_EVERY;
 use super::super::settings::OWNER;
-use super::{Farewell, Link, Listening, Machine, State, Wait};
+use super::{Aftermath, Farewell, Link, Listening, Machine, State, Wait};
 use crate::core::dns::Family;
 use crate::core::world::Moment;
 
@@ -85,7 +85,11 @@ impl Machine {
         let from = self.role();
         let before = std::mem::replace(&mut self.state, state);
         let to = self.role();
+        if to == Role::Master {
+            self.aftermath = Aftermath::Over;
+        }
         if from == Role::Master && to != Role::Master {
+            self.aftermath = Aftermath::Open;
             let addresses = self.settings.addresses.clone();
             out.extend([self.command(What::Disown(addresses)), self.command(What::Lease(None))]);
         }

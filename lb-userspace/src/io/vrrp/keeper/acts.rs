@@ -56,6 +56,7 @@ impl Keeper {
             // Where they are not.
             What::Announce(_) if self.without.contains(&instance) => {}
             What::Announce(addresses) => self.announce(&key, &addresses),
+            What::Sever => drop(self.news.send(News::Lost(instance))),
             What::Moved(transition) => drop(self.news.send(News::Moved(transition))),
             What::Complain(words) => self.trouble(&instance, words),
         }
