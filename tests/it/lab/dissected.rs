@@ -126,6 +126,7 @@ fn said(lab: &Lab, net: &Twins) -> Result<Vec<Dissected>> {
              [vrrp.six]\ninterface = \"eth0\"\nid = 53\npriority = 152\ninterval = \"250ms\"\n\
              addresses = [\"fe80::100/64\", \"{VIP6}/64\"]\n"
         );
+    let _servers = net.serve(lab)?;
     let capture = Capture::start(lab, &net.watcher, "ip proto 112 or ip6 proto 112 or arp or icmp6")?;
     let mut naru = Naru::run(lab, &net.a, &text)?;
     until(EVENTUALLY, || {

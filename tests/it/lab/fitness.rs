@@ -77,7 +77,8 @@ fn peers_beyond_a_router_are_told_of() {
         let text = |name: &str, peer: u8| {
             format!(
                 "[node]\nname = \"{name}\"\nmax_flows = 4096\n\n[vrrp.main]\ninterface = \"eth0\"\nid = 51\ninterval = \"30ms\"\n\
-                 addresses = [\"{VIP}/32\"]\npeers = [\"198.18.{peer}.11\"]\n"
+                 addresses = [\"{VIP}/32\"]\npeers = [\"198.18.{peer}.11\"]\n\n[service.dns]\nlisten = \"{VIP}:53\"\n\
+                 protocol = \"udp\"\nbackends = [\"198.18.{peer}.21:53\"]\n"
             )
         };
         let nodes = [
