@@ -207,7 +207,7 @@ impl Daemon {
     async fn settle(&mut self, satisfied: impl Fn(&Self) -> bool) {
         let wait = async {
             while !satisfied(self) {
-                self.network.keep_known(self.world.to_resolve());
+                self.network.keep_known(self.world.to_keep());
                 let deadline = self.world.next_deadline();
                 tokio::select! {
                     () = self.network.changed() => {
@@ -275,7 +275,7 @@ impl Daemon {
         if programs_moved {
             self.network.refresh();
         }
-        self.network.keep_known(self.world.to_resolve());
+        self.network.keep_known(self.world.to_keep());
         self.world.handle(Event::Failures(failures), now());
     }
 

@@ -16,6 +16,7 @@ pub mod journal;
 pub mod keeping;
 pub mod kernel;
 pub mod members;
+pub mod neighbour_tables;
 pub mod network;
 pub mod next_hops;
 pub mod overrides;

@@ -139,10 +139,7 @@ impl World {
         match event {
             Event::Config(Ok(file)) => self.apply(file, now),
             Event::Config(Err(error)) => self.refused = Some(error),
-            Event::Network(network) => {
-                self.shared.see_links(&network, now.monotonic);
-                self.network = Some(network);
-            }
+            Event::Network(network) => self.see_network(network, now.monotonic),
             Event::FlowCounts(flows) => {
                 if !self.count(flows) {
                     return false;

@@ -22,6 +22,7 @@ use crate::core::vrrp::document::InstanceDocument;
 use crate::core::world::{Applied, Event};
 use crate::io::control::{Call, FlowRow, Flows, Reply, Request, Target};
 use crate::io::flows::Flow;
+use crate::io::neighbour_tables;
 use crate::io::sysctls::read as read_sysctl;
 
 /// More rows than anybody reads; the loop has other things to do than to write them.
@@ -97,12 +98,14 @@ impl Daemon {
         Status { vrrp, ..status }
     }
 
-    /// What of the host's settings harms the addresses that this node shares, as they are now.
+    /// What of the host's settings harms the addresses that this node shares, as they are now, or all that it has to reach.
     pub(super) fn sysctls(&self) -> Vec<String> {
         let settled = self.world.settled();
         let troubles =
             |(applied, network): (&Applied, _)| sysctls::troubles(&applied.file.config, network, read_sysctl);
-        settled.map(troubles).unwrap_or_default()
+        let mut troubles = settled.map(troubles).unwrap_or_default();
+        troubles.extend(neighbour_tables::warnings());
+        troubles
     }
 
     /// One line for the service manager.

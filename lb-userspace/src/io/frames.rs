@@ -19,6 +19,26 @@ impl Frames {
         Ok(Self(socket.context("open a packet socket")?))
     }
 
+    /// Its frames leave before all else that leaves by an interface.
+    pub fn open_for_control() -> Result<Self> {
+        let frames = Self::open()?;
+        let priority: libc::c_int = 6;
+        // SAFETY: the value is as long as said, and outlives the call.
+        let set = unsafe {
+            libc::setsockopt(
+                frames.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PRIORITY,
+                (&raw const priority).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if set < 0 {
+            return Err(io::Error::last_os_error()).context("set the priority of a packet socket");
+        }
+        Ok(frames)
+    }
+
     pub fn send(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
         // SAFETY: any bytes are a valid address, zeroes too.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };

@@ -9,6 +9,7 @@ pub mod frames;
 pub mod hooks;
 pub mod lock_file;
 pub mod memory;
+pub mod neighbour_tables;
 pub mod netlink;
 pub mod privileges;
 pub mod probes;

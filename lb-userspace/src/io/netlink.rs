@@ -42,6 +42,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How many retries apart the kernel is told that a known neighbour is in use, lest it forget it.
 const KEEP_KNOWN: u32 = 5;
 
+/// Asked for now, and kept whatever else is in the table: such entries neither count against its limit nor give way to others.
+const KEPT: NeighbourFlags = NeighbourFlags::Use.union(NeighbourFlags::ExtLearned);
+
 const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Ifaddr,
@@ -191,10 +194,24 @@ async fn resubscribe() -> Messages {
     }
 }
 
-/// Unknown neighbours are asked for until they answer, known ones now and then.
+/// Unknown neighbours are asked for until they answer, known ones now and then. Those that are wanted no longer are the
+/// kernel's to forget again.
 async fn keep(requests: Handle, mut wanted: watch::Receiver<Neighbours>, pictures: watch::Receiver<Picture>) {
     let mut round = 0;
+    let mut before = Neighbours::new();
     loop {
+        let left: Vec<_> = {
+            let picture = pictures.borrow();
+            let now = wanted.borrow();
+            let left = before.difference(&now).filter(|key| !picture.permanent.contains(key));
+            left.copied().collect()
+        };
+        before.clone_from(&wanted.borrow());
+        for (ifindex, address) in left {
+            if let Err(error) = resolve(&requests, ifindex, address, NeighbourFlags::Use).await {
+                debug!(ifindex, %address, %error, "cannot leave a neighbour to the kernel");
+            }
+        }
         let asked: Vec<_> = {
             let picture = pictures.borrow();
             let known = |key: &(u32, IpAddr)| picture.network.neighbours.contains_key(key);
@@ -203,7 +220,7 @@ async fn keep(requests: Handle, mut wanted: watch::Receiver<Neighbours>, picture
             wanted.borrow_and_update().iter().filter(due).copied().collect()
         };
         for (ifindex, address) in asked {
-            if let Err(error) = resolve(&requests, ifindex, address).await {
+            if let Err(error) = resolve(&requests, ifindex, address, KEPT).await {
                 debug!(ifindex, %address, %error, "cannot have a neighbour resolved");
             }
         }
@@ -215,11 +232,16 @@ async fn keep(requests: Handle, mut wanted: watch::Receiver<Neighbours>, picture
     }
 }
 
-async fn resolve(requests: &Handle, ifindex: u32, address: IpAddr) -> Result<(), rtnetlink::Error> {
+async fn resolve(
+    requests: &Handle,
+    ifindex: u32,
+    address: IpAddr,
+    flags: NeighbourFlags,
+) -> Result<(), rtnetlink::Error> {
     let request = requests.neighbours().add(ifindex, address);
     request
         .state(NeighbourState::None)
-        .flags(NeighbourFlags::Use)
+        .flags(flags)
         .replace()
         .execute()
         .await

@@ -11,8 +11,8 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
 const ARP: u16 = 0x0806;
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
+pub(super) const IPV4: u16 = 0x0800;
+pub(super) const IPV6: u16 = 0x86dd;
 const ETHERNET: u16 = 1;
 const REQUEST: u16 = 1;
 
@@ -71,7 +71,7 @@ fn advertisement(mac: [u8; 6], address: Ipv6Addr, routes: bool) -> Vec<u8> {
     frame
 }
 
-fn ethernet(destination: [u8; 6], source: [u8; 6], kind: u16) -> Vec<u8> {
+pub(super) fn ethernet(destination: [u8; 6], source: [u8; 6], kind: u16) -> Vec<u8> {
     let mut frame = [destination, source].concat();
     frame.extend(kind.to_be_bytes());
     frame

@@ -14,6 +14,7 @@ mod group;
 pub mod holdings;
 pub mod leases;
 pub mod machine;
+pub mod multicast;
 pub mod packet;
 pub mod random;
 pub mod refusal;

@@ -70,6 +70,28 @@ impl World {
         self.shared.carried = carried.collect();
     }
 
+    pub(super) fn see_network(&mut self, network: Network, now: Instant) {
+        self.shared.see_links(&network, now);
+        self.network = Some(network);
+    }
+
+    /// Neighbours to resolve, and the peers that adverts go to.
+    pub fn to_keep(&self) -> BTreeSet<(u32, IpAddr)> {
+        let peers = self.settled().into_iter().flat_map(|(applied, network)| {
+            let sections = applied.file.config.vrrp.values().map(|instance| &instance.settings);
+            let index = |name: &str| {
+                network
+                    .links
+                    .iter()
+                    .find(|(_, link)| link.name == name)
+                    .map(|(index, _)| *index)
+            };
+            let indexed = sections.filter_map(move |section| Some((index(&section.interface)?, section)));
+            indexed.flat_map(|(ifindex, section)| section.peers.iter().map(move |peer| (ifindex, *peer)))
+        });
+        self.to_resolve().into_iter().chain(peers).collect()
+    }
+
     /// What instances make of what they watch, where that is news; each is told once.
     pub fn take_weighed(&mut self) -> Vec<(String, Tracked)> {
         let weighed = self.weigh();

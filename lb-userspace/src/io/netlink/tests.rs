@@ -300,6 +300,32 @@ fn a_permanent_neighbour_stays_permanent() {
     });
 }
 
+/// A full table refuses others, and takes none of those off.
+#[test]
+fn a_neighbour_that_is_wanted_is_kept_whatever_else_is_in_the_table() {
+    in_lab(async |_lab| {
+        let mut watch = Watch::open().await.unwrap();
+        let (network, _) = until(&mut watch, |network| near(network).up).await;
+        let key = (index(&network, "near"), FAR);
+        watch.keep_known([key].into());
+        until(&mut watch, |network| network.neighbours.contains_key(&key)).await;
+        let is_kept = || {
+            let shown = Command::new("ip")
+                .args(["neigh", "show", "dev", "near"])
+                .output()
+                .unwrap();
+            String::from_utf8(shown.stdout).unwrap().contains("extern_learn")
+        };
+        assert!(is_kept());
+        watch.keep_known(Neighbours::new());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while is_kept() {
+            assert!(Instant::now() < deadline, "it is kept for good");
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
 #[test]
 fn an_interface_comes_and_goes() {
     in_lab(async |_lab| {

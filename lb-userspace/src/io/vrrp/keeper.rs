@@ -61,6 +61,8 @@ pub struct Keeper {
     held: Option<(Order, Instant)>,
     hands: Hands,
     announcer: Announcer,
+    /// For adverts to the group.
+    frames: Frames,
     leases: Arc<Leases>,
     orders: Inbox<Order>,
     news: UnboundedSender<News>,
@@ -90,6 +92,7 @@ impl Keeper {
             held: None,
             hands: Hands::start()?,
             announcer: Announcer::new(Frames::open()?),
+            frames: Frames::open_for_control()?,
             leases,
             orders,
             news,

@@ -1,4 +1,5 @@
-//! A raw socket for adverts: one interface and family. Hears whole datagrams, and says them from a given address.
+//! A raw socket for adverts: one interface and family. Hears whole datagrams, and says those for one host from a given
+//! address; those for the group leave as whole frames.
 //!
 //! Understands nothing of them. Tested in the lab.
 
@@ -11,12 +12,10 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use anyhow::{Context as _, Result};
 
 use crate::core::dns::Family;
+use crate::core::vrrp::multicast::{CONTROL, PROTOCOL};
 use crate::core::vrrp::packet::{Envelope, TTL, group, open_ipv4};
 use crate::core::vrrp::refusal::Refusal;
 
-const PROTOCOL: c_int = 112;
-/// "Internetwork control", as routers mark what they say to each other.
-const CONTROL: c_int = 0xc0;
 const LONGEST: usize = 65_535;
 
 pub struct Socket {
@@ -40,7 +39,7 @@ impl Socket {
             libc::socket(
                 domain,
                 libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
-                PROTOCOL,
+                PROTOCOL.into(),
             )
         };
         if fd < 0 {
@@ -82,12 +81,9 @@ impl Socket {
         };
         let ip = libc::IPPROTO_IP;
         self.set(ip, libc::IP_ADD_MEMBERSHIP, by)?;
-        self.set(ip, libc::IP_MULTICAST_IF, by)?;
         self.set(ip, libc::IP_MULTICAST_ALL, 0_i32)?;
-        self.set(ip, libc::IP_MULTICAST_LOOP, 0_i32)?;
-        self.set(ip, libc::IP_MULTICAST_TTL, i32::from(TTL))?;
         self.set(ip, libc::IP_TTL, i32::from(TTL))?;
-        self.set(ip, libc::IP_TOS, CONTROL)
+        self.set(ip, libc::IP_TOS, c_int::from(CONTROL))
     }
 
     fn set_up_ipv6(&self) -> io::Result<()> {
@@ -100,12 +96,9 @@ impl Socket {
         };
         let ip = libc::IPPROTO_IPV6;
         self.set(ip, libc::IPV6_ADD_MEMBERSHIP, by)?;
-        self.set(ip, libc::IPV6_MULTICAST_IF, self.ifindex.cast_signed())?;
         self.set(ip, libc::IPV6_MULTICAST_ALL, 0_i32)?;
-        self.set(ip, libc::IPV6_MULTICAST_LOOP, 0_i32)?;
-        self.set(ip, libc::IPV6_MULTICAST_HOPS, i32::from(TTL))?;
         self.set(ip, libc::IPV6_UNICAST_HOPS, i32::from(TTL))?;
-        self.set(ip, libc::IPV6_TCLASS, CONTROL)?;
+        self.set(ip, libc::IPV6_TCLASS, c_int::from(CONTROL))?;
         self.set(ip, libc::IPV6_RECVPKTINFO, 1_i32)?;
         self.set(ip, libc::IPV6_RECVHOPLIMIT, 1_i32)?;
         // The checksum is ours: the kernel would refuse to let a wrong one be counted.

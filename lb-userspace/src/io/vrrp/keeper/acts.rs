@@ -16,6 +16,7 @@ use crate::core::dns::Family;
 use crate::core::sysctls::Sysctl;
 use crate::core::vrrp::announcement::announcement;
 use crate::core::vrrp::command::{Command, Datagram, What};
+use crate::core::vrrp::multicast;
 use crate::core::vrrp::settings::{Address, Key};
 use crate::io::netlink::addresses::{Interface, Step};
 use crate::io::sysctls;
@@ -73,8 +74,15 @@ impl Keeper {
         let Some(socket) = self.sockets.get(&(interface.clone(), Family::of(source))) else {
             return false;
         };
-        let said = |datagram: &&Datagram| socket.say(source, datagram.destination, &datagram.payload).is_ok();
-        datagrams.iter().filter(said).count() > 0
+        let own = self.seats.get(interface);
+        let say = |Datagram { destination, payload }: &Datagram| {
+            let frame = own.and_then(|(_, seat)| multicast::frame(seat.link.mac, source, *destination, payload));
+            match frame {
+                Some(frame) => self.frames.send(socket.ifindex(), &frame),
+                None => socket.say(source, *destination, payload),
+            }
+        };
+        datagrams.iter().filter(|datagram| say(datagram).is_ok()).count() > 0
     }
 
     fn disown(&mut self, instance: Arc<str>, key: &Key, addresses: &[Address]) {
