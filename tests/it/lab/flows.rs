@@ -74,7 +74,10 @@ fn a_full_table_refuses_new_flows_and_says_so() {
         assert!((1024..5000).contains(&fitted), "{fitted} flows fitted");
         for (warning, field) in [
             ("the flow table is full: ", "refused"),
-            ("the flow table of IPv4 is nearly full: ", "of 1024"),
+            (
+                "the flow table of IPv4 has more flows than it is made for: ",
+                ", made for 1024; ",
+            ),
         ] {
             until(2 * SOON, || {
                 let status = naru.status()?;

@@ -226,6 +226,7 @@ fn flows(flows: &super::Flows) -> String {
         capacity,
     } = flows;
     match ipv6 {
+        0 if active > capacity => format!("{active}, made for {capacity}"),
         0 => format!("{active} of {capacity}"),
         _ => format!("{ipv4} of IPv4, {ipv6} of IPv6, each of {capacity}"),
     }

@@ -143,6 +143,22 @@ fn the_document_is_the_contracts() {
 }
 
 #[test]
+fn a_table_with_more_flows_than_it_is_made_for_says_so() {
+    let mut world = world();
+    let now = Moment {
+        monotonic: Instant::now(),
+        wall: UNIX_EPOCH,
+    };
+    world.handle(Event::FlowCounts(BTreeMap::from([(1, 1981)])), now);
+    let document = status(&world, &desired(&world));
+    let fuller = "the flow table of IPv4 has more flows than it is made for: 1981, made for 1024; new ones may find no \
+                  place; raise [node] max_flows";
+    assert_eq!(document["warnings"], serde_json::json!([fuller]));
+    let shown = render(&serde_json::from_value(document).unwrap());
+    assert!(shown.contains("flows    1981, made for 1024"), "{shown}");
+}
+
+#[test]
 fn clients_read_what_the_daemon_writes() {
     let world = world();
     let document = status(&world, &desired(&world));

@@ -85,7 +85,12 @@ fn fullness(flows: &Flows) -> impl Iterator<Item = String> {
     let families = [("IPv4", flows.ipv4), ("IPv6", flows.ipv6)].into_iter();
     let full = families.filter(move |(_, active)| capacity > 0 && active * 10 >= capacity * 8);
     full.map(move |(family, active)| {
-        format!("the flow table of {family} is nearly full: {active} of {capacity}; raise [node] max_flows")
+        let standing = if active > capacity {
+            format!("has more flows than it is made for: {active}, made for {capacity}; new ones may find no place")
+        } else {
+            format!("is nearly full: {active} of {capacity}")
+        };
+        format!("the flow table of {family} {standing}; raise [node] max_flows")
     })
 }
 
