@@ -5,9 +5,11 @@
 
 mod answers;
 mod grid;
+mod guard;
 mod ownership;
 mod reload;
 mod report;
+mod runtime;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,9 +30,7 @@ use crate::core::dns::{Answer, Question};
 use crate::core::endings::Ending;
 use crate::core::keeping::Kept;
 use crate::core::kernel::{Action, KernelState};
-use crate::core::network::Network;
 use crate::core::plan;
-use crate::core::sightings::Sightings;
 use crate::core::world::{Counted, Event, Moment, World};
 use crate::io::bpf::{AwaitedSigns, Kernel};
 use crate::io::control::Control;
@@ -68,7 +68,6 @@ pub struct Daemon {
     actual: KernelState,
     kernel: Kernel,
     signs: AwaitedSigns,
-    sightings: Sightings,
     frames: Frames,
     sweep: Option<Sweep>,
     /// When its last slice was taken.
@@ -102,9 +101,9 @@ pub struct Daemon {
 /// Runs until SIGTERM or SIGINT. What the kernel was told stays in force afterwards.
 pub fn run(path: PathBuf) -> Result<(), StartError> {
     let path = std::path::absolute(&path).unwrap_or(path);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("start the event loop").map_err(StartError::Host)?;
+    let runtime = runtime::build().map_err(StartError::Host)?;
     let ended = runtime.block_on(async {
+        runtime::have_a_thread().await.map_err(StartError::Host)?;
         let mut signals = Signals::catch().map_err(StartError::Host)?;
         // A signal that comes meanwhile waits: a start takes a moment, and is taken back as a whole or not at all.
         let mut daemon = Daemon::start(path).await?;
@@ -119,6 +118,7 @@ pub fn run(path: PathBuf) -> Result<(), StartError> {
 impl Daemon {
     async fn serve(&mut self, Signals { stop, reload }: &mut Signals) {
         let mut sweep_timer = every(SWEEP_EVERY);
+        let mut guard_timer = every(guard::LOOKS_EVERY);
         systemd::ready(&self.summary());
         loop {
             self.write_records();
@@ -140,8 +140,10 @@ impl Daemon {
                 // Before what may always have something: it is due once a second.
                 _ = sweep_timer.tick() => {
                     self.count();
+                    self.guard_pins();
                     self.begin_sweep(self.sweep.is_none());
                 }
+                _ = guard_timer.tick() => self.guard_links(),
                 // Before the deadline: a check that is answered is not late.
                 seen = self.crew.seen() => self.happened(Event::Observed(seen)),
                 () = grid::reached(deadline) => self.happened(Event::Tick),
@@ -212,7 +214,6 @@ impl Daemon {
                 tokio::select! {
                     () = self.network.changed() => {
                         let network = self.network.network();
-                        self.notice_lost(&network);
                         self.learn(Event::Network(network));
                     }
                     () = at(deadline) => drop(self.learn(Event::Tick)),
@@ -240,25 +241,8 @@ impl Daemon {
 
     fn network_changed(&mut self) {
         let network = self.network.network();
-        self.notice_lost(&network);
         self.happened(Event::Network(network));
         self.tell_sysctls();
-    }
-
-    /// What somebody else took off an interface is not there: the next plan puts it back.
-    fn notice_lost(&mut self, network: &Network) {
-        for ifindex in self.sightings.lost(network, &self.actual) {
-            let Some(attachment) = self.actual.attached.remove(&ifindex) else {
-                continue;
-            };
-            warn!(
-                interface = attachment.interface,
-                "somebody has taken the XDP program off; attaching it again"
-            );
-            if let Err(error) = self.kernel.forget_attached(ifindex) {
-                warn!(error = format!("{error:#}"), "cannot clear up after it");
-            }
-        }
     }
 
     /// Makes the kernel what the world wants it to be, as far as it lets us.
@@ -268,9 +252,7 @@ impl Daemon {
         let mut programs_moved = false;
         let failures = plan::carry_out(&mut self.actual, &desired, |action| {
             programs_moved |= matches!(action, Action::Attach(..) | Action::Detach(_));
-            self.kernel.apply(action).map_err(|error| format!("{error:#}"))?;
-            self.sightings.taken(action);
-            Ok::<_, String>(())
+            self.kernel.apply(action).map_err(|error| format!("{error:#}"))
         });
         if programs_moved {
             self.network.refresh();

@@ -122,7 +122,7 @@ fn attached(world: &World, network: &Network) -> BTreeMap<u32, Attachment> {
         .filter_map(|ifindex| Some((*ifindex, network.links.get(ifindex)?)));
     let attachment = |ifindex: u32, name: &String| Attachment {
         interface: name.clone(),
-        mode: world.kept_mode(ifindex, name).unwrap_or(node.xdp),
+        mode: world.kept_mode(ifindex).unwrap_or(node.xdp),
     };
     links
         .map(|(ifindex, link)| (ifindex, attachment(ifindex, &link.name)))

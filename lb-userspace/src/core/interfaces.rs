@@ -7,29 +7,34 @@ use std::net::IpAddr;
 
 use super::config::{Config, Node, Xdp};
 use super::kernel::{Attachment, KernelState};
-use super::network::{Network, XdpMode};
+use super::network::{Link, Network, XdpMode};
 use super::next_hops::reaching;
+
+/// Each with the name by which it came to be one of ours: who renames it does not take it away.
+pub type Called = BTreeMap<u32, String>;
 
 /// Interfaces found by ourselves are kept while they exist: a driver may reset its link when a program comes, and
 /// the route that goes with the link must not take the program away again. `resolved`: what names stand for.
-pub fn wanted(
-    config: &Config,
-    resolved: &BTreeSet<IpAddr>,
-    network: &Network,
-    before: &BTreeSet<u32>,
-) -> BTreeSet<u32> {
+pub fn wanted(config: &Config, resolved: &BTreeSet<IpAddr>, network: &Network, before: &Called) -> Called {
+    let links = network.links.iter();
     match &config.node.interfaces {
         Some(names) => {
-            let named = network.links.iter().filter(|(_, link)| names.contains(&link.name));
-            named.map(|(&ifindex, _)| ifindex).collect()
+            let is_taken = |name: &String| network.links.values().any(|link| link.name == *name);
+            let renamed = |ifindex: &u32| {
+                before
+                    .get(ifindex)
+                    .filter(|called| names.contains(called) && !is_taken(called))
+            };
+            let called = |(ifindex, link): (&u32, &Link)| {
+                let own = Some(&link.name).filter(|name| names.contains(name));
+                Some((*ifindex, own.or_else(|| renamed(ifindex))?.clone()))
+            };
+            links.filter_map(called).collect()
         }
         None => {
             let found = reaching(config, resolved, network);
-            before
-                .union(&found)
-                .copied()
-                .filter(|ifindex| network.links.contains_key(ifindex))
-                .collect()
+            let ours = links.filter(|(ifindex, _)| before.contains_key(ifindex) || found.contains(ifindex));
+            ours.map(|(ifindex, link)| (*ifindex, link.name.clone())).collect()
         }
     }
 }

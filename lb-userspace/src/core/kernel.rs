@@ -62,6 +62,8 @@ pub enum Action {
     PutListen(Listen, abi::Service),
     RemoveListen(Listen),
     Attach(u32, Attachment),
+    /// The program is on it, and its name has changed.
+    Rename(u32, Attachment),
     Detach(u32),
 }
 
@@ -108,6 +110,9 @@ impl fmt::Display for Action {
             Self::Attach(ifindex, Attachment { interface, mode }) => {
                 let mode = format!("{mode:?}").to_lowercase();
                 write!(f, "attach to {interface} (interface {ifindex}, {mode})")
+            }
+            Self::Rename(ifindex, Attachment { interface, .. }) => {
+                write!(f, "rename interface {ifindex} to {interface}")
             }
             Self::Detach(ifindex) => write!(f, "detach from interface {ifindex}"),
         }

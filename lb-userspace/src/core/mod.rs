@@ -24,7 +24,6 @@ pub mod plan;
 pub mod rises;
 pub mod selection;
 pub mod sharing;
-pub mod sightings;
 pub mod status;
 pub mod steering;
 pub mod sysctls;

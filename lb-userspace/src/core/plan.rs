@@ -146,6 +146,15 @@ impl Plan {
 
     /// New interfaces first, so that no moment has none; but what changes on one interface is let go before.
     fn attach(&mut self, desired: &KernelState) {
+        for (ifindex, on) in self.model.attached.clone() {
+            let renamed = desired
+                .attached
+                .get(&ifindex)
+                .filter(|after| after.mode == on.mode && **after != on);
+            if let Some(renamed) = renamed {
+                self.step(Action::Rename(ifindex, renamed.clone()));
+            }
+        }
         let left = self.model.attached.clone().into_iter();
         let left = left.filter(|(ifindex, attachment)| desired.attached.get(ifindex) != Some(attachment));
         let (first, last): (Vec<_>, Vec<_>) = left.partition(|(ifindex, _)| desired.attached.contains_key(ifindex));
@@ -204,7 +213,9 @@ impl KernelState {
             Action::RemoveShared(address) => drop(self.shared.remove(&address)),
             Action::PutListen(listen, service) => drop(self.listens.insert(listen, service)),
             Action::RemoveListen(listen) => drop(self.listens.remove(&listen)),
-            Action::Attach(ifindex, attachment) => drop(self.attached.insert(ifindex, attachment)),
+            Action::Attach(ifindex, attachment) | Action::Rename(ifindex, attachment) => {
+                drop(self.attached.insert(ifindex, attachment));
+            }
             Action::Detach(ifindex) => drop(self.attached.remove(&ifindex)),
         }
     }
@@ -229,6 +240,7 @@ impl KernelState {
             }
             Action::PutListen(_, new) => self.slots.contains_key(&new.id),
             Action::Attach(..)
+            | Action::Rename(..)
             | Action::Detach(_)
             | Action::PutRoute(..)
             | Action::RemoveRoute(_)

@@ -30,6 +30,7 @@ use super::condition::{Condition, State};
 use super::config::{Node, Parsed, Xdp};
 use super::dns::{Known, Names, Question};
 use super::health::{Health, Launch};
+use super::interfaces::Called;
 use super::journal::{Journal, What};
 use super::keeping::Keeping;
 use super::kernel::{Attachment, KernelState};
@@ -61,6 +62,9 @@ pub struct World {
     /// Attachments of an earlier daemon that stay, though the file may have another word for their mode.
     kept: Option<BTreeMap<u32, Attachment>>,
     interfaces: BTreeSet<u32>,
+    called: Called,
+    /// Why what somebody unpinned is not pinned again.
+    unpinned: Option<String>,
     names: Names,
     questions: Vec<Question>,
     /// Why names have more addresses than there is room for.
@@ -110,6 +114,11 @@ impl World {
     pub fn adopt(actual: &KernelState, now: Moment) -> Self {
         Self {
             interfaces: actual.attached.keys().copied().collect(),
+            called: actual
+                .attached
+                .iter()
+                .map(|(ifindex, on)| (*ifindex, on.interface.clone()))
+                .collect(),
             members: Members::adopt(actual, now.wall),
             adopted: actual.clone(),
             ..Self::default()
@@ -208,6 +217,14 @@ impl World {
                 );
                 return false;
             }
+            Event::Disturbed(what) => {
+                self.journal.write(now.wall, What::Node(what));
+                return false;
+            }
+            Event::Pins(trouble) => {
+                self.unpinned = trouble;
+                return false;
+            }
             Event::Ended(program, well) => {
                 self.fitness.ended(&program, well);
                 return false;
@@ -295,9 +312,8 @@ impl World {
     }
 
     /// The word for the mode of a program that an earlier daemon put there, if what it got satisfies this start.
-    pub fn kept_mode(&self, ifindex: u32, interface: &str) -> Option<Xdp> {
-        let kept = self.kept.as_ref()?.get(&ifindex)?;
-        (kept.interface == interface).then_some(kept.mode)
+    pub fn kept_mode(&self, ifindex: u32) -> Option<Xdp> {
+        Some(self.kept.as_ref()?.get(&ifindex)?.mode)
     }
 
     pub fn network(&self) -> Option<&Network> {
@@ -307,6 +323,15 @@ impl World {
     /// Where the program is to be.
     pub fn interfaces(&self) -> &BTreeSet<u32> {
         &self.interfaces
+    }
+
+    /// By which names they came to be ours.
+    pub fn called(&self) -> &Called {
+        &self.called
+    }
+
+    pub fn unpinned(&self) -> Option<&str> {
+        self.unpinned.as_deref()
     }
 
     pub fn members(&self) -> &Members {

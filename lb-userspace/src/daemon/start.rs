@@ -16,7 +16,6 @@ use crate::core::keeping::Kept;
 use crate::core::kernel::{Action, KernelState};
 use crate::core::network::Network;
 use crate::core::plan;
-use crate::core::sightings::Sightings;
 use crate::core::world::{Event, World};
 use crate::io::bpf::{AwaitedSigns, Kernel};
 use crate::io::control::Control;
@@ -84,7 +83,6 @@ impl Daemon {
             actual: KernelState::default(),
             kernel,
             signs,
-            sightings: Sightings::default(),
             frames,
             sweep: None,
             swept: Instant::now(),
@@ -123,7 +121,6 @@ impl Daemon {
         self.actual = self.kernel.snapshot().context("read back what the pinned maps hold")?;
         let before = self.actual.clone();
         self.world = World::adopt(&before, now());
-        self.notice_lost(&picture);
         // It must be known before anything is steered.
         for kept in Kept::ALL {
             if let Some(record) = self.records.read(kept) {

@@ -172,7 +172,7 @@ fn programs_of_links(net: &Topology, naru: &Naru) -> Result<Vec<u64>> {
 }
 
 #[track_caller]
-fn assert_same(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
+pub(super) fn assert_same(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
     let names = before.keys().chain(after.keys());
     let changed: BTreeSet<&String> = names.filter(|name| before.get(*name) != after.get(*name)).collect();
     assert!(changed.is_empty(), "changed: {changed:?}");
@@ -180,11 +180,14 @@ fn assert_same(before: &BTreeMap<String, String>, after: &BTreeMap<String, Strin
 
 /// What must be the same after a restart: the pinned maps and links by their numbers, and the numbers of backends and
 /// services in them. The program may be a newer one, and with it its stages.
-fn kernel_picture(net: &Topology, naru: &Naru) -> Result<BTreeMap<String, String>> {
+pub(super) fn kernel_picture(net: &Topology, naru: &Naru) -> Result<BTreeMap<String, String>> {
     let mut picture = BTreeMap::new();
     for pin in fs::read_dir(naru.pins())? {
         let pin = pin?;
         let name = pin.file_name().to_string_lossy().into_owned();
+        if pin.file_type()?.is_dir() {
+            continue;
+        }
         let path = pin.path().display().to_string();
         let bpftool = |kind, what| net.node.stdout("bpftool", &["-j", kind, what, "pinned", &path]);
         let shown: Value = serde_json::from_str(&bpftool("map", "show").or_else(|_| bpftool("link", "show"))?)?;
@@ -199,26 +202,7 @@ fn kernel_picture(net: &Topology, naru: &Naru) -> Result<BTreeMap<String, String
     Ok(picture)
 }
 
-#[test]
-fn a_program_that_somebody_took_off_is_put_back() {
-    case(|lab| {
-        let net = Topology::new(lab, 2)?;
-        let _nginx = Nginx::on_each(lab, &net)?;
-        let naru = Naru::run(lab, &net.node, &net.service("web", "tcp", 80, &[1, 1]))?;
-        let served = || matches!(net.client.inside(|| get(LISTEN, "/")), Ok(Ok(_)));
-        until_true(SOON, "nothing is served at first", || Ok(served()))?;
-
-        for path in links(&naru)? {
-            net.node.stdout("bpftool", &["link", "detach", "pinned", &path])?;
-        }
-        assert!(!served(), "served without a program");
-        until_true(Duration::from_secs(15), "the program is not put back", || Ok(served()))?;
-        assert_eq!(naru.status()?["services"][0]["state"], "up");
-        Ok(())
-    });
-}
-
-fn links(naru: &Naru) -> Result<Vec<String>> {
+pub(super) fn links(naru: &Naru) -> Result<Vec<String>> {
     let pins = fs::read_dir(naru.pins())?;
     let paths = pins.map(|pin| Ok(pin?.path().display().to_string()));
     let paths: Vec<String> = paths.collect::<Result<_>>()?;

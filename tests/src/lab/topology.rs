@@ -71,17 +71,7 @@ impl Topology {
             host.speak_ipv6()?;
         }
 
-        cable(&client, "eth0", &node, "clients")?;
-        client.ip("addr add 198.18.0.2/24 dev eth0\naddr add 2001:db8::2/64 dev eth0 nodad")?;
-        for address in [
-            "198.18.0.1/24",
-            &format!("{VIP}/24"),
-            "2001:db8::1/64",
-            &format!("{VIP6}/64"),
-        ] {
-            node.ip(&format!("addr add {address} dev clients"))?;
-        }
-
+        connect_client(&client, &node)?;
         switch.ip("link add bridge type bridge\nlink set bridge up")?;
         cable(&node, "servers", &switch, "node")?;
         switch.ip("link set node master bridge")?;
@@ -110,6 +100,23 @@ impl Topology {
             backends,
             switch,
         })
+    }
+
+    /// The interface to the client is deleted and made again, with the addresses it had; with that of the client, which is
+    /// its other end. The program on that is for the caller to keep.
+    pub fn make_clients_again(&self) -> Result<PassProgram> {
+        let ends = [(&self.client, "eth0"), (&self.node, "clients")];
+        let macs = ends.map(|(namespace, interface)| namespace.link(interface));
+        self.node.ip("link del clients")?;
+        connect_client(&self.client, &self.node)?;
+        for ((namespace, interface), link) in ends.into_iter().zip(macs) {
+            let mac = link?.1.map(|byte| format!("{byte:02x}")).join(":");
+            namespace.ip(&format!("link set {interface} address {mac}"))?;
+        }
+        self.client.no_offload("eth0")?;
+        let mut pass = PassProgram::load()?;
+        pass.attach(&self.client, "eth0")?;
+        Ok(pass)
     }
 
     /// From its backends, while its link stays up.
@@ -146,6 +153,19 @@ impl Drop for Topology {
             let _ = fs::write(self.logs.join(format!("{}-kernel.log", namespace.role())), counters);
         }
     }
+}
+
+fn connect_client(client: &Namespace, node: &Namespace) -> Result<()> {
+    cable(client, "eth0", node, "clients")?;
+    client.ip("addr add 198.18.0.2/24 dev eth0\naddr add 2001:db8::2/64 dev eth0 nodad")?;
+    let addresses = [
+        "198.18.0.1/24",
+        &format!("{VIP}/24"),
+        "2001:db8::1/64",
+        &format!("{VIP6}/64"),
+    ];
+    let put = |address: &str| node.ip(&format!("addr add {address} dev clients"));
+    addresses.into_iter().try_for_each(put)
 }
 
 fn service(

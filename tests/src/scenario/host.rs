@@ -33,6 +33,10 @@ pub fn change(network: &mut Network, command: &str) -> Result<bool> {
             network.routes.retain(|_, route| route.ifindex != index);
             network.neighbours.retain(|(ifindex, _), _| *ifindex != index);
         }
+        ["link", "rename", name, new] => {
+            let index = index(network, name)?;
+            network.links.get_mut(&index).context("find the link")?.name = new.to_owned();
+        }
         ["link", "up" | "down", name] => {
             let index = index(network, name)?;
             network.links.get_mut(&index).context("find the link")?.up = words[1] == "up";

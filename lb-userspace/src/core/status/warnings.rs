@@ -32,6 +32,9 @@ pub fn warnings(world: &World, actual: &KernelState, counters: &Counters, flows:
     }));
     warnings.extend(world.quarrels().map(str::to_owned));
     warnings.extend(world.unkept());
+    warnings.extend(world.unpinned().map(|why| {
+        format!("somebody has removed pins, and they cannot be put back: {why}; a restart now would lose every flow")
+    }));
     warnings.extend(names(world));
     warnings.extend(held(world));
     if let Some((applied, network)) = world.settled() {
@@ -126,8 +129,17 @@ fn refusals(world: &World, counters: &Counters, now: Instant) -> Vec<String> {
 fn interfaces(world: &World, config: &Config, network: &Network) -> Vec<String> {
     let exists = |name: &String| network.links.values().any(|link| link.name == *name);
     let named = config.node.interfaces.iter().flatten().filter(|name| !exists(name));
+    let renamed = |name: &String| {
+        let (ifindex, _) = world.called().iter().find(|(_, called)| *called == name)?;
+        Some(&network.links.get(ifindex)?.name)
+    };
     let mut warnings: Vec<String> = named
-        .map(|name| format!("[node] interfaces: there is no {name:?}"))
+        .map(|name| match renamed(name) {
+            Some(now) => format!(
+                "[node] interfaces: {name:?} is called {now:?} now, and serves as before; the next start needs the new name"
+            ),
+            None => format!("[node] interfaces: there is no {name:?}"),
+        })
         .collect();
     if world.interfaces().is_empty() {
         warnings.push("the program is on no interface: none reaches a listen or a backend".to_owned());

@@ -24,7 +24,8 @@ impl World {
         self.kept
             .get_or_insert_with(|| satisfying(&self.adopted, &config.node, network));
         let resolved = self.addresses_of_names();
-        self.interfaces = wanted(config, &resolved, network, &self.interfaces);
+        self.called = wanted(config, &resolved, network, &self.called);
+        self.interfaces = self.called.keys().copied().collect();
         let mut shifted = self.shifted();
         let mut conditions = self.standing_alone(&shifted, now);
         let unheeded = self.without_anybody(&conditions);

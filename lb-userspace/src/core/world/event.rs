@@ -46,6 +46,10 @@ pub enum Event {
         text: String,
         trouble: bool,
     },
+    /// Somebody took away what this node has in the kernel; for the journal.
+    Disturbed(String),
+    /// Why what somebody unpinned cannot be pinned again; None: all is pinned.
+    Pins(Option<String>),
     /// A program that says whether this node is fit has ended; true: well.
     Ended(Program, bool),
     /// What became of the last plan; empty when all went well.

@@ -32,7 +32,7 @@ pub fn attach(program: &mut Xdp, folder: &Path, ifindex: u32, attachment: &Attac
     // Looked at first: an attachment that cannot be pinned ends at once, and each may reset the link.
     ensure!(
         folder.is_dir(),
-        "attach XDP to {}: {} is gone; a restart of naru makes it anew",
+        "attach XDP to {}: {} is gone; it is made anew within a second",
         attachment.interface,
         folder.display()
     );
@@ -86,12 +86,24 @@ pub fn detach(folder: &Path, ifindex: u32, attachment: &Attachment) -> Result<()
     fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))
 }
 
+/// Of an interface that has another name now.
+pub fn rename(folder: &Path, ifindex: u32, from: &Attachment, to: &Attachment) -> Result<()> {
+    let (from, to) = (path(folder, ifindex, from), path(folder, ifindex, to));
+    fs::rename(&from, &to).with_context(|| format!("rename {}", from.display()))
+}
+
 /// As `detach`, for a pin that may be gone already.
 pub fn remove_pin(folder: &Path, ifindex: u32, attachment: &Attachment) -> Result<()> {
     if path(folder, ifindex, attachment).exists() {
         detach(folder, ifindex, attachment)?;
     }
     Ok(())
+}
+
+pub fn is_there(ifindex: u32) -> bool {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the buffer is as long as a name may be.
+    !unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) }.is_null()
 }
 
 fn create(program: &mut Xdp, ifindex: u32, attachment: &Attachment, mode: XdpMode) -> Result<FdLink> {
@@ -140,7 +152,7 @@ fn is_busy(error: &anyhow::Error) -> bool {
         .any(|cause| matches!(cause.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)))
 }
 
-fn path(folder: &Path, ifindex: u32, attachment: &Attachment) -> PathBuf {
+pub fn path(folder: &Path, ifindex: u32, attachment: &Attachment) -> PathBuf {
     let name = attachment.interface.replace('%', "%25").replace('.', "%2e");
     folder.join(format!("{PREFIX}-{ifindex}-{}-{name}", word(attachment.mode)))
 }

@@ -3,6 +3,7 @@
 //! Decides nothing. It is the only writer of the maps but for the flow table, which the program writes too.
 
 mod attach;
+mod kept;
 mod leases;
 mod mapped;
 mod pins;
@@ -30,6 +31,7 @@ use lb_common::lease::{LeaseId, MAX_LEASES};
 use lb_common::verdict::{MAX_REASONS, Reason};
 use lb_common::wire::{Be32, Ip};
 
+use self::kept::Kept;
 pub use self::leases::Leases;
 pub use self::mapped::MappedArray;
 use self::mapped::map_data;
@@ -49,6 +51,7 @@ const PORT_TURNS: &str = "PORT_TURNS";
 
 pub struct Kernel {
     pins: Pins,
+    kept: Kept,
     /// Owns the program.
     object: Ebpf,
     services: HashMap<MapData, Listen, Service>,
@@ -74,6 +77,7 @@ impl Kernel {
                 stages::pin_next(&kernel.object, &kernel.pins)?;
                 kernel.replace_older()?;
                 stages::pin(&kernel.pins)?;
+                kernel.keep_pins()?;
                 Ok(kernel)
             }
             Err(error) => {
@@ -129,7 +133,7 @@ impl Kernel {
         let active = Arc::new(ActiveFlows(MappedArray::new(map_data(&active)?)?));
         Ok(Self {
             services: HashMap::try_from(take("SERVICES")?)?,
-            slots: SlotTables(take("SLOTS")?),
+            slots: SlotTables::new(take("SLOTS")?, &pins.folder),
             backends: Array::try_from(take("BACKENDS")?)?,
             routes: LpmTrie::try_from(take("ROUTES")?)?,
             shared: HashMap::try_from(take("SHARED_ADDRESSES")?)?,
@@ -141,6 +145,7 @@ impl Kernel {
             },
             leases: Arc::new(Leases::new(MappedArray::new(map_data(&leases)?)?)),
             attached: BTreeMap::new(),
+            kept: Kept::default(),
             pins,
             object,
         })
@@ -217,24 +222,29 @@ impl Kernel {
                 .with_context(|| format!("remove listen {listen:?}")),
             Action::Attach(ifindex, attachment) => {
                 attach::attach(program(&mut self.object), &self.pins.folder, *ifindex, attachment)?;
+                self.kept.keep(self.link_pin(*ifindex, attachment))?;
                 self.attached.insert(*ifindex, attachment.clone());
                 Ok(())
             }
-            Action::Detach(ifindex) => {
-                let attachment = self.attached.get(ifindex).context("detach what is attached")?;
-                attach::detach(&self.pins.folder, *ifindex, attachment)?;
-                self.attached.remove(ifindex);
+            Action::Rename(ifindex, attachment) => {
+                let old = self.attached.get(ifindex).context("rename what is attached")?;
+                attach::rename(&self.pins.folder, *ifindex, old, attachment)?;
+                let (from, to) = (self.link_pin(*ifindex, old), self.link_pin(*ifindex, attachment));
+                self.kept.rename(&from, to);
+                self.attached.insert(*ifindex, attachment.clone());
                 Ok(())
             }
+            Action::Detach(ifindex) => self.detach(*ifindex),
         }
     }
 
-    /// Removes what is left of an attachment whose program somebody else took off.
-    pub fn forget_attached(&mut self, ifindex: u32) -> Result<()> {
-        match self.attached.remove(&ifindex) {
-            Some(attachment) => attach::remove_pin(&self.pins.folder, ifindex, &attachment),
-            None => Ok(()),
-        }
+    /// Also of what is left where somebody else took the program off.
+    pub fn detach(&mut self, ifindex: u32) -> Result<()> {
+        let attachment = self.attached.get(&ifindex).context("detach what is attached")?;
+        attach::remove_pin(&self.pins.folder, ifindex, attachment)?;
+        self.kept.forget(&self.link_pin(ifindex, attachment));
+        self.attached.remove(&ifindex);
+        Ok(())
     }
 
     /// For a start that failed: takes away all pins it made, and with them its program.

@@ -2,13 +2,14 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use aya::maps::MapInfo;
 use lb_common::abi::LAYOUT_VERSION;
 use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
 use super::attach;
@@ -41,7 +42,7 @@ pub struct Pins {
     pub folder: PathBuf,
     /// Folders this start made and may take away again, the innermost first.
     fresh: Vec<PathBuf>,
-    _lock: File,
+    lock: File,
 }
 
 impl Pins {
@@ -53,24 +54,21 @@ impl Pins {
             .filter(|folder| !folder.exists());
         let fresh = missing.map(Path::to_path_buf).collect();
         make_private(pin_dir).with_context(|| format!("create pin_dir {}", pin_dir.display()))?;
-        let lock = File::open(pin_dir).with_context(|| format!("open pin_dir {}", pin_dir.display()))?;
-        if let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            if error == rustix::io::Errno::WOULDBLOCK {
-                bail!(
-                    "another naru runs on pin_dir {0}: it goes on undisturbed; stop it first, or give this one its own \
-                     [node] pin_dir and run_dir",
-                    pin_dir.display()
-                );
-            }
-            return Err(error).with_context(|| format!("lock pin_dir {}", pin_dir.display()));
-        }
+        let lock = lock(pin_dir)?;
         refuse_other_layouts(pin_dir, &folder)?;
         make_private(&folder).with_context(|| format!("create {}", folder.display()))?;
-        Ok(Self {
-            folder,
-            fresh,
-            _lock: lock,
-        })
+        Ok(Self { folder, fresh, lock })
+    }
+
+    /// For folders that somebody has removed.
+    pub fn make_again(&mut self) -> Result<()> {
+        make_private(&self.folder).with_context(|| format!("create {}", self.folder.display()))?;
+        let pin_dir = self.folder.parent().context("find the pin directory")?;
+        let now = fs::metadata(pin_dir).with_context(|| format!("look at {}", pin_dir.display()))?;
+        if self.lock.metadata()?.ino() != now.ino() {
+            self.lock = lock(pin_dir)?;
+        }
+        Ok(())
     }
 
     pub fn map(&self, name: &str) -> PathBuf {
@@ -108,6 +106,19 @@ impl Pins {
             fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
         }
         Ok(())
+    }
+}
+
+fn lock(pin_dir: &Path) -> Result<File> {
+    let lock = File::open(pin_dir).with_context(|| format!("open pin_dir {}", pin_dir.display()))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => bail!(
+            "another naru runs on pin_dir {0}: it goes on undisturbed; stop it first, or give this one its own \
+             [node] pin_dir and run_dir",
+            pin_dir.display()
+        ),
+        Err(error) => Err(error).with_context(|| format!("lock pin_dir {}", pin_dir.display())),
     }
 }
 

@@ -14,7 +14,7 @@ use lb_common::stage::Stage;
 use super::pins::Pins;
 use super::{PROGRAM, program_named};
 
-const MAP: &str = "STAGES";
+pub const MAP: &str = "STAGES";
 /// Of a start that has not replaced the older program everywhere yet.
 const NEXT: &str = "STAGES-NEXT";
 

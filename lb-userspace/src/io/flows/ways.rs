@@ -36,11 +36,12 @@ impl<'a> Ways<'a> {
         wanted.filter(|wanted| wanted.is_known() && *wanted != old)
     }
 
-    /// An on-link client keeps its own address as destination: only the interface and our address on it can change.
+    /// An on-link client keeps its own address as destination: only our address can change. The interface can where the
+    /// old one is gone: the same link is behind another one then, which was made in its place.
     fn to_client(&self, client: IpAddr, old: &NextHop) -> Option<NextHop> {
         let Route { mut next_hop, on_link } = self.route(client)?;
         if on_link != 0 {
-            if next_hop.ifindex != old.ifindex {
+            if next_hop.ifindex != old.ifindex && self.state.attached.contains_key(&old.ifindex) {
                 return None;
             }
             next_hop.ether = next_hop.ether.towards(old.ether.destination());
