@@ -4,6 +4,7 @@
 //! what operators get to hear. Tested by running it, in the lab.
 
 mod answers;
+mod drivers;
 mod grid;
 mod guard;
 mod ownership;
@@ -43,7 +44,7 @@ use crate::io::record::Records;
 use crate::io::secret_files::SecretFiles;
 use crate::io::vrrp::Ownership;
 use crate::io::watched::Programs;
-use crate::io::{config_file, netlink, systemd};
+use crate::io::{config_file, driver_counters::DriverCounters, netlink, systemd};
 use answers::Promise;
 use report::Told;
 
@@ -69,6 +70,7 @@ pub struct Daemon {
     kernel: Kernel,
     signs: AwaitedSigns,
     frames: Frames,
+    drivers: DriverCounters,
     sweep: Option<Sweep>,
     /// When its last slice was taken.
     swept: Instant,
@@ -144,6 +146,7 @@ impl Daemon {
                     self.begin_sweep(self.sweep.is_none());
                 }
                 _ = guard_timer.tick() => self.guard_links(),
+                counters = self.drivers.counted() => self.frames_sent(counters),
                 // Before the deadline: a check that is answered is not late.
                 seen = self.crew.seen() => self.happened(Event::Observed(seen)),
                 () = grid::reached(deadline) => self.happened(Event::Tick),
@@ -258,6 +261,7 @@ impl Daemon {
             self.network.refresh();
         }
         self.network.keep_known(self.world.to_keep());
+        self.drivers.follow(self.world.native_interfaces());
         self.world.handle(Event::Failures(failures), now());
     }
 

@@ -13,9 +13,10 @@ use super::config::{self, Config, Protocol};
 use super::fingerprint;
 use super::kernel::{Attachment, KernelState};
 use super::members::Member;
-use super::network::Network;
+use super::network::{Link, Network};
 use super::next_hops::NextHops;
 use super::world::World;
+use super::xdp_mode::choose;
 
 /// Before there is a config and a network: what is there already.
 pub fn desired(world: &World) -> KernelState {
@@ -111,7 +112,8 @@ fn backend(
     Some((id, value))
 }
 
-/// By the mode of the start: another one would take the program off its interface for a moment.
+/// By the mode of the start, since another one takes the program off its interface for a moment; but where frames are
+/// lost that moment costs nothing.
 fn attached(world: &World, network: &Network) -> BTreeMap<u32, Attachment> {
     let Some(node) = world.node() else {
         return BTreeMap::new();
@@ -120,11 +122,15 @@ fn attached(world: &World, network: &Network) -> BTreeMap<u32, Attachment> {
         .interfaces()
         .iter()
         .filter_map(|ifindex| Some((*ifindex, network.links.get(ifindex)?)));
-    let attachment = |ifindex: u32, name: &String| Attachment {
-        interface: name.clone(),
-        mode: world.kept_mode(ifindex).unwrap_or(node.xdp),
+    let attachment = |ifindex: u32, link: &Link| {
+        let loses_frames = world.native_given_up(ifindex).is_some();
+        let kept = world.kept_mode(ifindex).filter(|_| !loses_frames);
+        Attachment {
+            interface: link.name.clone(),
+            mode: kept.unwrap_or_else(|| choose(node.xdp, &link.device, loses_frames)),
+        }
     };
     links
-        .map(|(ifindex, link)| (ifindex, attachment(ifindex, &link.name)))
+        .map(|(ifindex, link)| (ifindex, attachment(ifindex, link)))
         .collect()
 }

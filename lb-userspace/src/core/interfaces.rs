@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::config::{Config, Node, Xdp};
+use super::config::{Config, Node};
 use super::kernel::{Attachment, KernelState};
-use super::network::{Link, Network, XdpMode};
+use super::network::{Link, Network};
 use super::next_hops::reaching;
+use super::xdp_mode::{choose, satisfies};
 
 /// Each with the name by which it came to be one of ours: who renames it does not take it away.
 pub type Called = BTreeMap<u32, String>;
@@ -43,12 +44,11 @@ pub fn wanted(config: &Config, resolved: &BTreeSet<IpAddr>, network: &Network, b
 pub fn satisfying(adopted: &KernelState, node: &Node, network: &Network) -> BTreeMap<u32, Attachment> {
     let mut kept = adopted.attached.clone();
     kept.retain(|ifindex, _| {
-        let mode = network.links.get(ifindex).and_then(|link| link.xdp).map(|on| on.mode);
-        match node.xdp {
-            Xdp::Auto => mode.is_some(),
-            Xdp::Native => mode == Some(XdpMode::Native),
-            Xdp::Generic => mode == Some(XdpMode::Generic),
-        }
+        let Some(link) = network.links.get(ifindex) else {
+            return false;
+        };
+        let chosen = choose(node.xdp, &link.device, false);
+        link.xdp.is_some_and(|on| satisfies(chosen, on.mode))
     });
     kept
 }

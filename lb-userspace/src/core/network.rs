@@ -27,6 +27,19 @@ pub struct Link {
     pub addresses: Vec<Own>,
     /// The XDP program on it, whoever's it is.
     pub xdp: Option<XdpAttachment>,
+    pub device: Device,
+}
+
+/// What drives an interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// A network card, be it real or a virtual machine's.
+    #[default]
+    Card,
+    /// `peer_has_program`: the other end has a native XDP program. None: not looked for, or in a namespace out of sight.
+    Veth { peer_has_program: Option<bool> },
+    /// A device in software, by the kernel's word for its kind: `bridge`, `tun`, `macvlan`.
+    Software(String),
 }
 
 /// An address of this host. One that is still being probed for a double is not there yet.

@@ -3,6 +3,7 @@
 //! Its fields are a contract with tools outside: they may be added to, never renamed. Built from what is known and
 //! counted; never asks anybody.
 
+mod interfaces;
 mod render;
 mod services;
 mod warnings;
@@ -22,7 +23,6 @@ pub use self::render::render;
 use super::alarm;
 use super::condition::State;
 use super::kernel::KernelState;
-use super::network::XdpMode;
 use super::timestamp::rfc3339;
 use super::vrrp::document::InstanceDocument;
 use super::world::World;
@@ -61,6 +61,12 @@ pub struct Interface {
     pub name: String,
     /// `native` or `generic`; null in the moment before the kernel says which.
     pub xdp: Option<String>,
+    /// `card`, `veth`, or the kernel's word for a device in software.
+    pub device: String,
+    /// Why it has this mode; empty in the moment before the kernel says which.
+    pub reason: String,
+    /// Frames of native XDP that the driver has lost, since the daemon looks.
+    pub lost_frames: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,6 +180,8 @@ pub struct Counters {
     pub traffic: BTreeMap<BackendId, abi::Traffic>,
     pub verdicts: BTreeMap<Reason, u64>,
     pub flow_capacity: u64,
+    /// Why drivers refused native XDP, by interface index.
+    pub native_refused: BTreeMap<u32, String>,
 }
 
 impl Status {
@@ -205,7 +213,7 @@ impl Status {
                 applied_at: applied.map(|applied| rfc3339(applied.at)),
                 error: world.refused().map(str::to_owned),
             },
-            interfaces: interfaces(world, actual),
+            interfaces: interfaces::interfaces(world, actual, counters),
             vrrp: Vec::new(),
             services: services::services(world, actual, counters),
             drops: reasons(false),
@@ -217,21 +225,6 @@ impl Status {
             flows,
         }
     }
-}
-
-fn interfaces(world: &World, actual: &KernelState) -> Vec<Interface> {
-    let mode = |ifindex| Some(world.network()?.links.get(ifindex)?.xdp?.mode);
-    let word = |mode| match mode {
-        XdpMode::Native => "native".to_owned(),
-        XdpMode::Generic => "generic".to_owned(),
-    };
-    let attached = actual.attached.iter();
-    attached
-        .map(|(ifindex, on)| Interface {
-            name: on.interface.clone(),
-            xdp: mode(ifindex).map(word),
-        })
-        .collect()
 }
 
 fn overrides(world: &World) -> Vec<OverrideStatus> {

@@ -10,6 +10,7 @@ mod endings;
 mod event;
 mod keeping;
 mod names;
+mod native;
 mod overrides;
 mod pace;
 mod shared;
@@ -41,6 +42,7 @@ use super::overrides::{Overrides, Said};
 use super::plan::Failure;
 use super::rises::Rises;
 use super::selection::Selection;
+use super::sent_frames::SentFrames;
 use super::vrrp::fitness::Fitness;
 pub use event::{Counted, Event, Moment};
 pub use overrides::Unknown;
@@ -95,6 +97,9 @@ pub struct World {
     ports_exhausted: Rises<BackendId>,
     shared: Shared,
     fitness: Fitness,
+    sent_frames: SentFrames,
+    /// Interfaces where native XDP has lost most of its frames, and how many it had lost then.
+    native_given_up: BTreeMap<u32, u64>,
     failures: Vec<Failure>,
     retry_at: Option<Instant>,
     pace: Pace,
@@ -228,6 +233,11 @@ impl World {
             Event::Ended(program, well) => {
                 self.fitness.ended(&program, well);
                 return false;
+            }
+            Event::FramesSent(counters) => {
+                if !self.judge_native(&counters, now) {
+                    return false;
+                }
             }
             Event::Failures(failures) => {
                 self.pace.acted(now.monotonic);

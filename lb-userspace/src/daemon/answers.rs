@@ -84,6 +84,7 @@ impl Daemon {
                 .collect(),
             verdicts: self.kernel.verdicts().unwrap_or_default(),
             flow_capacity: self.kernel.flows().capacity(),
+            native_refused: self.kernel.native_refused().clone(),
         };
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let about = About {

@@ -25,6 +25,8 @@ pub struct Told {
     warnings: Vec<String>,
     sysctls: Vec<String>,
     running_out: [bool; RUNNING_OUT.len()],
+    /// Whether an interface lost frames of late.
+    pub(super) losing_frames: bool,
 }
 
 impl Daemon {

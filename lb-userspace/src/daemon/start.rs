@@ -20,6 +20,7 @@ use crate::core::world::{Event, World};
 use crate::io::bpf::{AwaitedSigns, Kernel};
 use crate::io::control::Control;
 use crate::io::dns::Resolver;
+use crate::io::driver_counters::DriverCounters;
 use crate::io::frames::Frames;
 use crate::io::hooks::Hooks;
 use crate::io::probes::Crew;
@@ -84,6 +85,7 @@ impl Daemon {
             kernel,
             signs,
             frames,
+            drivers: DriverCounters::open()?,
             sweep: None,
             swept: Instant::now(),
             ways_moved: false,
@@ -240,7 +242,7 @@ mod tests {
 
     use super::*;
     use crate::core::config::{Dns, Node, Xdp};
-    use crate::core::network::Link;
+    use crate::core::network::{Device, Link};
 
     fn host(names: &[&str]) -> Network {
         let link = |name: &&str| Link {
@@ -250,6 +252,7 @@ mod tests {
             mtu: 1500,
             addresses: vec![],
             xdp: None,
+            device: Device::Card,
         };
         Network {
             links: (1..).zip(names.iter().map(link)).collect(),

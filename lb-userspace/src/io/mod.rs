@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod config_file;
 pub mod control;
 pub mod dns;
+pub mod driver_counters;
 pub mod flows;
 pub mod frames;
 pub mod hooks;

@@ -4,6 +4,7 @@ mod alarms;
 mod bad_input;
 mod databases;
 mod demo;
+mod devices;
 mod dissected;
 mod disturbed;
 mod dns;

@@ -37,7 +37,7 @@ pub struct Ended {
 }
 
 impl<'lab> Naru<'lab> {
-    /// Writes the configuration, completed by the lab's folders, and starts nothing yet.
+    /// Writes the configuration, completed by the lab's folders and native XDP, and starts nothing yet.
     pub fn new(lab: &Lab, node: &'lab Namespace, config: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}-{}", node.role(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -197,9 +197,14 @@ impl<'lab> Naru<'lab> {
     }
 
     fn complete(&self, text: &str) -> String {
-        let own = [("run_dir", &self.run_folder), ("pin_dir", &self.pin_folder)];
-        let missing = own.into_iter().filter(|(key, _)| !text.contains(&format!("{key} =")));
-        let keys: String = missing.map(|(key, folder)| format!("{key} = {folder:?}\n")).collect();
+        // Most networks of the lab are made for native XDP; what `auto` finds on others is tried in `lab::devices`.
+        let own = [
+            ("run_dir", format!("{:?}", self.run_folder)),
+            ("pin_dir", format!("{:?}", self.pin_folder)),
+            ("xdp", "\"native\"".to_owned()),
+        ];
+        let missing = own.iter().filter(|(key, _)| !text.contains(&format!("{key} =")));
+        let keys: String = missing.map(|(key, value)| format!("{key} = {value}\n")).collect();
         // At the end, or below the case's own header: lines of the case keep their numbers up to there.
         match text.find("[node]\n") {
             Some(header) => {

@@ -8,7 +8,7 @@
 //! The same in IPv6: 2001:db8::2, ::1, ::100 and 2001:db8:1::1, ::12.
 //! No namespace has a route out. The names are those of the namespaces and, in `[node]` and on the switch, of the
 //! interfaces. Every end but the node's has a program: veth then takes its frames from a queue, in order, as a card
-//! does. Without one each frame goes up on the CPU that sent it, so two of one connection race; while a connection
+//! does, and gives what native XDP sends a way up. Without one each frame goes up on the CPU that sent it, so two of one connection race; while a connection
 //! begins or ends, Linux (6.18) may then find no socket for a packet of it, and answers with a RST.
 
 mod ways;
@@ -168,7 +168,7 @@ fn connect_client(client: &Namespace, node: &Namespace) -> Result<()> {
     addresses.into_iter().try_for_each(put)
 }
 
-fn service(
+pub(super) fn service(
     name: &str,
     protocol: &str,
     listen: SocketAddr,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
-use lb_userspace::core::network::{KernelRoute, Link, Network, Own, Prefix, longest};
+use lb_userspace::core::network::{Device, KernelRoute, Link, Network, Own, Prefix, longest};
 
 /// Clients and a gateway on eth0, which has the service address; two backends on eth1.
 const USUAL: [&str; 6] = [
@@ -40,6 +40,15 @@ pub fn change(network: &mut Network, command: &str) -> Result<bool> {
         ["link", "up" | "down", name] => {
             let index = index(network, name)?;
             network.links.get_mut(&index).context("find the link")?.up = words[1] == "up";
+        }
+        ["link", "device", name, kind] => {
+            let index = index(network, name)?;
+            let link = network.links.get_mut(&index).context("find the link")?;
+            link.device = match kind {
+                "card" => Device::Card,
+                "veth" => Device::Veth { peer_has_program: None },
+                kind => Device::Software(kind.to_owned()),
+            };
         }
         ["neighbour", name, address, mac] => {
             network
@@ -91,12 +100,13 @@ fn add_link(network: &mut Network, index: u32, name: &str, mac: &str, addresses:
         mtu: 1500,
         addresses,
         xdp: None,
+        device: Device::Card,
     };
     network.links.insert(index, link);
     Ok(())
 }
 
-fn index(network: &Network, name: &str) -> Result<u32> {
+pub fn index(network: &Network, name: &str) -> Result<u32> {
     let link = network.links.iter().find(|(_, link)| link.name == name);
     Ok(*link.with_context(|| format!("there is no link {name}"))?.0)
 }

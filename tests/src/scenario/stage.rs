@@ -22,6 +22,7 @@ use lb_userspace::core::members::Name;
 use lb_userspace::core::network::{Network, XdpAttachment, XdpMode};
 use lb_userspace::core::overrides::Change;
 use lb_userspace::core::plan::{self, carry_out};
+use lb_userspace::core::sent_frames::Sent;
 use lb_userspace::core::status::{About, Counters, Status, render};
 use lb_userspace::core::vrrp::track::Tracked;
 use lb_userspace::core::world::{Counted, Event, Moment, World};
@@ -274,6 +275,7 @@ impl Stage {
             }
             ["flows", ref counts @ ..] => Some(Event::FlowCounts(flow_counts(counts)?)),
             ["refused", ref counts @ ..] => Some(self.refused(counts)?),
+            ["frames", name, sent, lost] => Some(Event::FramesSent(self.frames(name, sent, lost)?)),
             ["disable", name, "by", by] => Some(said(name, Change::Disable, by)?),
             ["enable", name, "by", by] => Some(said(name, Change::Enable, by)?),
             ["drain", name, "by", by] => Some(said(name, Change::Drain, by)?),
@@ -290,6 +292,19 @@ impl Stage {
             ["wait"] => None,
             _ => bail!("no such command"),
         })
+    }
+
+    /// `sent=100 lost=3`: what the driver of the interface has counted so far.
+    fn frames(&self, name: &str, sent: &str, lost: &str) -> Result<BTreeMap<u32, Sent>> {
+        let count = |text: &str, key| -> Result<u64> {
+            let number = text.strip_prefix(key).context("frames are sent=COUNT lost=COUNT")?;
+            Ok(number.parse()?)
+        };
+        let sent = Sent {
+            sent: count(sent, "sent=")?,
+            lost: count(lost, "lost=")?,
+        };
+        Ok(BTreeMap::from([(host::index(&self.network, name)?, sent)]))
     }
 
     /// `flow_table_full=5`, or, for want of a port, `2=5`: five flows towards backend 2. The kernel counts on.

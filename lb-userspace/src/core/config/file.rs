@@ -40,7 +40,7 @@ section! {
         name: Name,
         /// Interfaces the XDP program is attached to; without it those that reach the listens and backends.
         interfaces: List<Interface>,
-        /// How the XDP program is attached: `auto` takes native where the driver has it, else generic.
+        /// How the XDP program is attached: `auto` takes native on network cards and generic on devices in software, and the one in which frames arrive.
         xdp: Xdp,
         /// Folder of the control socket; without it /run/naru.
         run_dir: PathBuf,

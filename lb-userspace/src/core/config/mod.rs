@@ -106,7 +106,7 @@ pub struct Dns {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Xdp {
-    /// Native where the driver can, else generic; `status` says which.
+    /// The mode in which frames arrive, as `core::xdp_mode` chooses it; `status` says which, and why.
     Auto,
     Native,
     Generic,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::config::parse;
+use crate::core::network::Device;
 
 const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const BACKEND_MAC: [u8; 6] = [2, 0, 0, 0, 1, 11];
@@ -30,6 +31,7 @@ fn link(name: &str, mac: [u8; 6], addresses: &[(&str, u8)]) -> Link {
         mtu: 1500,
         addresses,
         xdp: None,
+        device: Device::Card,
     }
 }
 

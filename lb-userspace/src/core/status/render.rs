@@ -178,8 +178,11 @@ fn footer(status: &Status) -> String {
             items.join(", ")
         }
     };
-    let interface =
-        |on: &super::Interface| format!("{} {}", on.name, on.xdp.as_deref().unwrap_or("(mode not known yet)"));
+    let interface = |on: &super::Interface| match on.xdp.as_deref() {
+        None => format!("{} (mode not known yet)", on.name),
+        Some("native") => format!("{} native", on.name),
+        Some(mode) => format!("{} {mode} ({})", on.name, on.reason),
+    };
     let drops = status.drops.iter().filter(|(_, count)| **count > 0);
     let config = match &status.config.applied_at {
         Some(at) => format!(

@@ -8,7 +8,7 @@ use super::*;
 use crate::core::config::parse;
 use crate::core::desired::desired;
 use crate::core::health::observation::{Facts, Observation, Outcome, Phase};
-use crate::core::network::{KernelRoute, Link, Network, Own, Prefix, XdpAttachment};
+use crate::core::network::{Device, KernelRoute, Link, Network, Own, Prefix, XdpAttachment, XdpMode};
 use crate::core::world::{Event, Moment};
 
 const FILE: &str = r#"
@@ -31,6 +31,7 @@ fn network() -> Network {
             program_id: 7,
             mode: XdpMode::Generic,
         }),
+        device: Device::Card,
     };
     let prefix = Prefix {
         address: [198, 18, 0, 0].into(),
@@ -85,6 +86,7 @@ fn status(world: &World, actual: &KernelState) -> serde_json::Value {
         traffic: BTreeMap::from([(1, traffic)]),
         verdicts: BTreeMap::from([(Reason::NoBackend, 2), (Reason::NotOurs, 9)]),
         flow_capacity: 1024,
+        native_refused: BTreeMap::new(),
     };
     let about = About {
         host: "host",
@@ -106,7 +108,8 @@ fn the_document_is_the_contracts() {
     assert_eq!(status["config"], config);
     assert_eq!(
         status["interfaces"],
-        serde_json::json!([{"name": "eth0", "xdp": "generic"}])
+        serde_json::json!([{"name": "eth0", "xdp": "generic", "device": "card", "lost_frames": 0,
+            "reason": "an earlier start found native XDP refused, or losing frames"}])
     );
     assert_eq!(status["vrrp"], serde_json::json!([]));
     let backend = |address: &str| {

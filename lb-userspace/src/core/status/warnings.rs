@@ -42,6 +42,7 @@ pub fn warnings(world: &World, actual: &KernelState, counters: &Counters, flows:
         warnings.extend(file.warnings.iter().map(|warning| warning.headline()));
         warnings.extend(file.unowned_listens(network).iter().map(|warning| warning.headline()));
         warnings.extend(interfaces(world, &file.config, network));
+        warnings.extend(super::interfaces::warnings(world, actual, now));
         warnings.extend(listens(world, actual, &file.config));
         warnings.extend(snat(&file.config, network));
         warnings.extend(capacity(&file.config, flows));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::core::config;
-use crate::core::network::KernelRoute;
+use crate::core::network::{Device, KernelRoute};
 
 /// One section, with these lines.
 fn config(lines: &str) -> Config {
@@ -44,6 +44,7 @@ fn network(links: &[(&str, &[&str])]) -> Network {
             mtu: 1500,
             addresses,
             xdp: None,
+            device: Device::Card,
         };
         network.links.insert(ifindex, link);
     }

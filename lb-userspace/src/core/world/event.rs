@@ -15,6 +15,7 @@ use crate::core::members::Name;
 use crate::core::network::Network;
 use crate::core::overrides::Change;
 use crate::core::plan::Failure;
+use crate::core::sent_frames::Sent;
 use crate::core::vrrp::track::Program;
 
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub enum Event {
     Pins(Option<String>),
     /// A program that says whether this node is fit has ended; true: well.
     Ended(Program, bool),
+    /// What drivers have counted of the frames that native XDP sends, by interface index.
+    FramesSent(BTreeMap<u32, Sent>),
     /// What became of the last plan; empty when all went well.
     Failures(Vec<Failure>),
     /// The deadline has passed.

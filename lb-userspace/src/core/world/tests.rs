@@ -12,7 +12,7 @@ use crate::core::desired::desired;
 use crate::core::dns::{Answer, Family, Rank, Record, Wanted};
 use crate::core::health::observation::{Code, Facts, Failure, Observation, Outcome, Phase};
 use crate::core::members::Name;
-use crate::core::network::{KernelRoute, Link, Own, Prefix};
+use crate::core::network::{Device, KernelRoute, Link, Own, Prefix};
 use crate::core::overrides::Change;
 use crate::core::plan::carry_out;
 
@@ -88,6 +88,7 @@ fn network(neighbours: u8) -> Network {
         mtu: 1500,
         addresses: vec![Own::lasting(address.parse().unwrap(), 24)],
         xdp: None,
+        device: Device::Card,
     };
     let on_link = |third, ifindex| {
         let route = KernelRoute {

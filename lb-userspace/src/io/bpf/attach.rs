@@ -28,7 +28,8 @@ pub fn pinned(folder: &Path) -> Result<BTreeMap<u32, Attachment>> {
     Ok(found)
 }
 
-pub fn attach(program: &mut Xdp, folder: &Path, ifindex: u32, attachment: &Attachment) -> Result<()> {
+/// Returns why the driver refused native XDP, where the attachment leaves the mode to it.
+pub fn attach(program: &mut Xdp, folder: &Path, ifindex: u32, attachment: &Attachment) -> Result<Option<String>> {
     // Looked at first: an attachment that cannot be pinned ends at once, and each may reset the link.
     ensure!(
         folder.is_dir(),
@@ -36,6 +37,7 @@ pub fn attach(program: &mut Xdp, folder: &Path, ifindex: u32, attachment: &Attac
         attachment.interface,
         folder.display()
     );
+    let mut refusal = None;
     let link = match attachment.mode {
         config::Xdp::Native => create(program, ifindex, attachment, XdpMode::Driver),
         config::Xdp::Generic => create(program, ifindex, attachment, XdpMode::Skb),
@@ -48,12 +50,13 @@ pub fn attach(program: &mut Xdp, folder: &Path, ifindex: u32, attachment: &Attac
                 reason = format!("{native:#}"),
                 "no native XDP, taking generic"
             );
+            refusal = Some(native.root_cause().to_string());
             create(program, ifindex, attachment, XdpMode::Skb)
         }),
     }?;
     link.pin(path(folder, ifindex, attachment))
         .with_context(|| format!("pin the link of {}", attachment.interface))?;
-    Ok(())
+    Ok(refusal)
 }
 
 /// Puts `program` in the place of an older one, without a packet in between. False: the link serves nobody any more.

@@ -64,6 +64,7 @@ pub struct Kernel {
     flows: FlowTables,
     leases: Arc<Leases>,
     attached: BTreeMap<u32, Attachment>,
+    native_refused: BTreeMap<u32, String>,
 }
 
 impl Kernel {
@@ -146,6 +147,7 @@ impl Kernel {
             leases: Arc::new(Leases::new(MappedArray::new(map_data(&leases)?)?)),
             attached: BTreeMap::new(),
             kept: Kept::default(),
+            native_refused: BTreeMap::new(),
             pins,
             object,
         })
@@ -221,7 +223,11 @@ impl Kernel {
                 .remove(listen)
                 .with_context(|| format!("remove listen {listen:?}")),
             Action::Attach(ifindex, attachment) => {
-                attach::attach(program(&mut self.object), &self.pins.folder, *ifindex, attachment)?;
+                let refusal = attach::attach(program(&mut self.object), &self.pins.folder, *ifindex, attachment)?;
+                match refusal {
+                    Some(refusal) => self.native_refused.insert(*ifindex, refusal),
+                    None => self.native_refused.remove(ifindex),
+                };
                 self.kept.keep(self.link_pin(*ifindex, attachment))?;
                 self.attached.insert(*ifindex, attachment.clone());
                 Ok(())
@@ -245,6 +251,11 @@ impl Kernel {
         self.kept.forget(&self.link_pin(ifindex, attachment));
         self.attached.remove(&ifindex);
         Ok(())
+    }
+
+    /// Why drivers refused native XDP to this daemon, by interface.
+    pub fn native_refused(&self) -> &BTreeMap<u32, String> {
+        &self.native_refused
     }
 
     /// For a start that failed: takes away all pins it made, and with them its program.

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use futures_util::{Stream, TryStreamExt as _};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags, RoutePreference, RouteType,
@@ -18,7 +18,7 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::{Error, Handle};
 
-use crate::core::network::{KernelRoute, Link, Network, Own, Prefix, XdpAttachment, XdpMode};
+use crate::core::network::{Device, KernelRoute, Link, Network, Own, Prefix, XdpAttachment, XdpMode};
 use crate::core::vrrp::virtual_link::VirtualLink;
 
 pub struct Picture {
@@ -28,12 +28,15 @@ pub struct Picture {
 }
 
 pub async fn take(handle: &Handle) -> Result<Picture, Error> {
-    let mut links = all(handle.link().get().execute())
-        .await?
+    let found = all(handle.link().get().execute()).await?;
+    let mut links = found
         .iter()
         .map(link)
         .filter(|(_, link)| VirtualLink::recognise(&link.name, link.mac).is_none())
         .collect::<BTreeMap<_, _>>();
+    for message in &found {
+        look_at_peer(handle, message, &mut links).await;
+    }
     for message in all(handle.address().get().execute()).await? {
         if let (Some(link), Some(address)) = (links.get_mut(&message.header.index), address(&message)) {
             link.addresses.push(address);
@@ -85,6 +88,7 @@ pub(super) fn link(message: &LinkMessage) -> (u32, Link) {
         mtu: 0,
         addresses: Vec::new(),
         xdp: None,
+        device: Device::Card,
     };
     for attribute in &message.attributes {
         match attribute {
@@ -92,10 +96,56 @@ pub(super) fn link(message: &LinkMessage) -> (u32, Link) {
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Xdp(xdp) => link.xdp = attachment(xdp),
+            LinkAttribute::LinkInfo(infos) => link.device = device(infos),
             _ => {}
         }
     }
     (message.header.index, link)
+}
+
+fn device(infos: &[LinkInfo]) -> Device {
+    let kind = infos.iter().find_map(|info| match info {
+        LinkInfo::Kind(kind) => Some(kind),
+        _ => None,
+    });
+    match kind {
+        None => Device::Card,
+        Some(InfoKind::Veth) => Device::Veth { peer_has_program: None },
+        Some(kind) => Device::Software(kind.to_string()),
+    }
+}
+
+/// Of a veth with a native program: whether its peer has one too, which may be in another namespace.
+async fn look_at_peer(handle: &Handle, message: &LinkMessage, links: &mut BTreeMap<u32, Link>) {
+    let Some(link) = links.get_mut(&message.header.index) else {
+        return;
+    };
+    let is_native = link.xdp.is_some_and(|on| on.mode == XdpMode::Native);
+    if let Device::Veth { peer_has_program } = &mut link.device
+        && is_native
+    {
+        *peer_has_program = peer(handle, message).await.map(|peer| {
+            let on = self::link(&peer).1.xdp;
+            on.is_some_and(|on| on.mode == XdpMode::Native)
+        });
+    }
+}
+
+/// None: this daemon may not look into the peer's namespace.
+async fn peer(handle: &Handle, message: &LinkMessage) -> Option<LinkMessage> {
+    let (mut index, mut namespace) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Link(peer) => index = Some(*peer),
+            LinkAttribute::LinkNetNsId(id) => namespace = Some(*id),
+            _ => {}
+        }
+    }
+    let mut request = handle.link().get().match_index(index?);
+    if let Some(id) = namespace {
+        request.message_mut().attributes.push(LinkAttribute::IfNetnsId(id));
+    }
+    request.execute().try_next().await.ok()?
 }
 
 /// Offloaded counts as native: the driver runs it. With two programs the native one sees packets first.

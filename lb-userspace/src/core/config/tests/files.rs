@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::super::*;
 use super::{SMALLEST, config, found};
-use crate::core::network::{Link, Own};
+use crate::core::network::{Device, Link, Own};
 
 const SHIPPED: &str = include_str!("../../../../../config/naru.toml");
 const DEMO: &str = include_str!("../../../../../config/demo.toml");
@@ -295,6 +295,7 @@ fn a_listen_on_no_interface_is_a_warning() {
             mtu: 1500,
             addresses: vec![Own::lasting(address.parse().unwrap(), 24)],
             xdp: None,
+            device: Device::Card,
         };
         Network {
             links: BTreeMap::from([(2, link)]),

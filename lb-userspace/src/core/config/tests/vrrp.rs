@@ -3,7 +3,7 @@
 mod peers;
 
 use super::*;
-use crate::core::network::Link;
+use crate::core::network::{Device, Link};
 use crate::core::vrrp::packet::{Checksum, Version};
 use crate::core::vrrp::settings::Settings;
 use crate::core::vrrp::track::{Program, Track, Watched};
@@ -377,6 +377,7 @@ fn a_listen_that_is_shared_needs_no_interface_to_have_it() {
         mtu: 1500,
         addresses: Vec::new(),
         xdp: None,
+        device: Device::Card,
     };
     network.links.insert(2, link);
     let unowned = |text: &str| read(text).unwrap().unowned_listens(&network).len();
