@@ -49,6 +49,25 @@ fn a_tap() {
     case(|lab| serves(lab, &Containers::on_one_bridge(lab, NodeDevice::Tap)?, "tap0", "tun"));
 }
 
+/// Small requests are served; what is longer than the MTU is lost, which `status` says.
+#[test]
+fn two_veths_are_warned_of() {
+    case(|lab| {
+        let net = Containers::on_two_bridges(lab, NodeDevice::Veth)?;
+        let _bulk = net.serve_bulk()?;
+        let naru = Naru::run(lab, &net.node, &(net.service("bulk", LARGE) + AUTO))?;
+        for _ in 0..7 {
+            net.transfer(1, LARGE)?;
+        }
+        let status = naru.status()?;
+        assert!(
+            status["warnings"].to_string().contains("longer than the MTU"),
+            "{status}"
+        );
+        assert_chose_generic(&status, "eth1", "veth")
+    });
+}
+
 /// Its peer has a program, and its neighbours complete their checksums.
 #[test]
 fn a_veth_whose_peer_has_a_program() {
