@@ -71,6 +71,7 @@ fn exposed_secrets(file: &str, text: &str, config: &Config) -> Vec<Diagnostic> {
             severity: Severity::Warning,
             message,
             hint: None,
+            count: 1,
             span: start..start + path.len(),
         })
     });
