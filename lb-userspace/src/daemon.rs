@@ -4,6 +4,7 @@
 //! what operators get to hear. Tested by running it, in the lab.
 
 mod answers;
+mod counters;
 mod drivers;
 mod grid;
 mod guard;
@@ -21,7 +22,6 @@ use anyhow::Context as _;
 use lb_common::abi::BackendId;
 use lb_common::lease::LeaseId;
 use lb_common::signs;
-use lb_common::verdict::Reason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{debug, info, warn};
@@ -32,7 +32,7 @@ use crate::core::endings::Ending;
 use crate::core::keeping::Kept;
 use crate::core::kernel::{Action, KernelState};
 use crate::core::plan;
-use crate::core::world::{Counted, Event, Moment, World};
+use crate::core::world::{Event, Moment, World};
 use crate::io::bpf::{AwaitedSigns, Kernel};
 use crate::io::control::Control;
 use crate::io::dns::Resolver;
@@ -185,9 +185,12 @@ impl Daemon {
         }
     }
 
-    /// The world takes it in, and its checks begin; true: there may be something to do.
+    /// The world takes it in, and what it wants to know is found out; true: there may be something to do.
     fn learn(&mut self, event: Event) -> bool {
-        let changed = self.world.handle(event, now());
+        let mut changed = self.world.handle(event, now());
+        if let Some(carried) = self.count_wanted() {
+            changed |= self.world.handle(carried, now());
+        }
         for launch in self.world.take_launches() {
             if let Some(target) = self.world.target(launch.backend) {
                 self.crew.begin(launch, target);
@@ -263,27 +266,6 @@ impl Daemon {
         self.network.keep_known(self.world.to_keep());
         self.drivers.follow(self.world.native_interfaces());
         self.world.handle(Event::Failures(failures), now());
-    }
-
-    /// Backends are asked one by one only where the sum of all has changed.
-    fn count(&mut self) {
-        let Ok(verdicts) = self.kernel.verdicts() else { return };
-        let exhausted = verdicts.get(&Reason::SnatPortsExhausted).copied();
-        let mut ports_exhausted = BTreeMap::new();
-        if self.exhausted != exhausted {
-            let of = |id| Some((id, self.kernel.traffic(id).ok()?.ports_exhausted));
-            ports_exhausted.extend(self.world.members().backends.keys().copied().filter_map(of));
-            self.exhausted = exhausted;
-        }
-        let traffic = self.world.metered().into_iter();
-        self.happened(Event::Counted(Counted {
-            verdicts,
-            ports_exhausted,
-            traffic: traffic
-                .filter_map(|id| Some((id, self.kernel.traffic(id).ok()?)))
-                .collect(),
-        }));
-        self.tell_running_out(Instant::now());
     }
 
     /// One that is under way begins anew where it does not know yet of ways that moved or of flows that are to end, or no

@@ -62,12 +62,16 @@ pub struct Condition {
     pub dead_from: Option<Instant>,
     /// As the file, an alarm or an operator has it.
     pub weight: u16,
+    /// It is only held down, and this would be its share.
+    pub held: Option<u16>,
     /// At this moment; 0 takes no new flows.
     pub effective_weight: u16,
     /// The same in the coin of its service, which may be a smaller one for all of it.
     pub share: u16,
     /// Not known: no frame can reach it.
     pub next_hop: NextHop,
+    /// The node itself has no way to it.
+    pub is_own_fault: bool,
     /// What our packets to it come from.
     pub snat: Vec<IpAddr>,
 }
@@ -157,13 +161,16 @@ impl Condition {
                 state => state,
             },
         };
+        let is_held = judge.is_some_and(Judge::is_held);
         // Checks have taken their time to be sure.
-        let lost = judge.is_some_and(|judge| judge.standing() == Standing::Down || judge.has_other_role());
+        let is_down = judge.is_some_and(|judge| judge.standing() == Standing::Down) && !is_held;
+        let lost = is_down || judge.is_some_and(Judge::has_other_role);
         let dead_from = match &way.next_hop {
             _ if disable.is_some() || lost => Some(now.monotonic),
             Err(_) => Some(now.monotonic + OUT_OF_REACH),
             Ok(_) => None,
         };
+        let held = (is_held && state == State::Down && way.next_hop.is_ok() && weight > 0).then_some(share);
         let (effective_weight, share) = if state == State::Up { (weight, share) } else { (0, 0) };
         Self {
             state,
@@ -171,21 +178,37 @@ impl Condition {
             since: now,
             dead_from,
             weight,
+            held,
             effective_weight,
             share,
             next_hop: way.next_hop.clone().unwrap_or_default(),
+            is_own_fault: way.next_hop.as_ref().is_err_and(Unreachable::is_own_fault),
             snat: way.snat.clone(),
         }
     }
 
-    /// In a state that it was in already it is since then, and so it is dead.
+    /// Keeps since when it is in its state, and dead. When the node has a way again, one that was not dead yet gets its
+    /// time anew: its neighbour has to be found first.
     pub fn continue_from(&mut self, before: &Self) {
+        let now = self.since.monotonic;
+        let is_way_back = before.is_own_fault && !self.is_own_fault;
+        let dead_before = before.dead_from.filter(|dead| *dead <= now || !is_way_back);
         if self.state == before.state {
             self.since = before.since;
         }
         self.dead_from = self
             .dead_from
-            .map(|from| before.dead_from.map_or(from, |before| before.min(from)));
+            .map(|from| dead_before.map_or(from, |before| before.min(from)));
+    }
+
+    /// It serves although it is held down.
+    pub fn release(&mut self, why: &str) {
+        if let Some(share) = self.held.take() {
+            self.state = State::Up;
+            self.effective_weight = self.weight;
+            self.share = share;
+            self.add_reason(why);
+        }
     }
 
     pub fn add_reason(&mut self, reason: &str) {

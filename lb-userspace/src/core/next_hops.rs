@@ -50,6 +50,13 @@ pub enum Unreachable {
     BeyondGateway { address: IpAddr, gateway: IpAddr },
 }
 
+impl Unreachable {
+    /// Whether the node has no way itself; else it is the next hop that does not answer.
+    pub const fn is_own_fault(&self) -> bool {
+        !matches!(self, Self::NoNeighbour { .. })
+    }
+}
+
 impl<'a> NextHops<'a> {
     pub fn route_to(&self, address: IpAddr) -> Option<Path> {
         let route = self.longest(address)?;
@@ -67,6 +74,13 @@ impl<'a> NextHops<'a> {
         }
         let path = self.route_to(address).ok_or(Unreachable::NoRoute(address))?;
         self.frame(address, path.ifindex, path.next)
+    }
+
+    /// The way of the node's own packets to an address. None: no route, an interface that is down, or no source address.
+    pub fn own_way(&self, address: IpAddr) -> Option<Path> {
+        let path = self.route_to(address)?;
+        let link = self.network.links.get(&path.ifindex)?;
+        path.source.filter(|_| link.up).map(|_| path)
     }
 
     /// What the kernel's routes mean for replies to clients. A route that cannot be used is there all the same, as

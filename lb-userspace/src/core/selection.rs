@@ -1,8 +1,9 @@
 //! Chooses among the backends of a service that could serve those that do, and with what share.
 //!
 //! Backup backends, and those of SRV records of a higher priority number, serve while no other is up; of more than `max_active` the one of the higher PostgreSQL timeline
-//! stays, else the one that serves already; who comes back reaches its weight in steps. When nobody is up nobody
-//! serves, unless the service is to go on with those that did last. Tested here, and by scenarios.
+//! stays, else the one that serves already; who comes back reaches its weight in steps. Hold-down chooses between
+//! backends, so one that is held down serves while no other could. When nobody is up nobody serves, unless the service is
+//! to go on with those that did last. Tested here, and by scenarios.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -94,6 +95,7 @@ impl Selection {
         candidates: &mut [Candidate<'_>],
         now: Instant,
     ) {
+        self.release_held(candidates);
         spare_backups(candidates);
         self.limit(name, service, candidates, now);
         let ready: BTreeSet<BackendId> = ids(candidates, |candidate| candidate.is_ready());
@@ -117,6 +119,16 @@ impl Selection {
     /// Services that have more than one primary, each in a sentence.
     pub fn quarrels(&self) -> impl Iterator<Item = &str> {
         self.quarrels.iter().map(String::as_str)
+    }
+
+    /// Who serves so goes on when others come back: to take it out again would help nobody.
+    fn release_held(&self, candidates: &mut [Candidate<'_>]) {
+        let is_needed = !candidates.iter().any(Candidate::is_ready);
+        for candidate in candidates {
+            if is_needed || self.serving.contains_key(&candidate.id) {
+                candidate.condition.release("serves since no other could");
+            }
+        }
     }
 
     fn limit(&mut self, name: &str, service: &Service, candidates: &mut [Candidate<'_>], now: Instant) {

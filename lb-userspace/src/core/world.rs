@@ -44,6 +44,7 @@ use super::rises::Rises;
 use super::selection::Selection;
 use super::sent_frames::SentFrames;
 use super::vrrp::fitness::Fitness;
+pub use checks::Doubt;
 pub use event::{Counted, Event, Moment};
 pub use overrides::Unknown;
 use pace::Pace;
@@ -84,7 +85,7 @@ pub struct World {
     /// A plan has been carried out, as far as the kernel let us.
     acted: bool,
     /// As the journal has it.
-    suspected: bool,
+    suspected: Option<Doubt>,
     written: BTreeMap<BackendId, State>,
     journal: Journal,
     /// Services that had nobody up before a new file, until that is carried out.
@@ -133,6 +134,7 @@ impl World {
     /// Says whether there may be something to do for the kernel; for checks, see `take_launches`, for names
     /// `take_questions`.
     pub fn handle(&mut self, event: Event, now: Moment) -> bool {
+        self.health.see_lateness(now.monotonic);
         // Who tells what became of a plan does not look for another; the deadline of those that go comes at once.
         let is_report = matches!(event, Event::Failures(_));
         let mut changed = self.take_in(event, now);
@@ -153,7 +155,10 @@ impl World {
         match event {
             Event::Config(Ok(file)) => self.apply(file, now),
             Event::Config(Err(error)) => self.refused = Some(error),
-            Event::Network(network) => self.see_network(network, now.monotonic),
+            Event::Network(network) => {
+                self.see_network(network, now.monotonic);
+                self.look_at_ways(now.monotonic);
+            }
             Event::FlowCounts(flows) => {
                 if !self.count(flows) {
                     return false;
@@ -189,10 +194,19 @@ impl World {
                 for (launch, observation) in seen {
                     let news = self.health.observed(launch.backend, launch.number, &observation, now);
                     if observation.is_trouble(news) {
-                        self.doubt_name(launch.backend, now.monotonic);
+                        let alike: Vec<BackendId> = self.health.alike(launch.backend).collect();
+                        for backend in alike {
+                            self.doubt_name(backend, now.monotonic);
+                        }
                     }
                     changed |= news;
                 }
+                if !changed || self.pace.puts_off(now.monotonic) {
+                    return false;
+                }
+            }
+            Event::Carried(packets) => {
+                let changed = self.health.carried(&packets, now.monotonic);
                 if !changed || self.pace.puts_off(now.monotonic) {
                     return false;
                 }
@@ -261,7 +275,9 @@ impl World {
                     let news = self.alarms.pass(now);
                     self.tell(news, now);
                 }
-                if !alarms && !is_due(self.selection.next_deadline()) && !is_due(self.pace.next_deadline()) {
+                let calms = self.health.calms_down(now.monotonic);
+                let others = [self.selection.next_deadline(), self.pace.next_deadline()];
+                if !alarms && !calms && !others.into_iter().any(is_due) {
                     return is_due(self.retry_at);
                 }
             }
@@ -282,6 +298,7 @@ impl World {
             self.selection.next_deadline(),
             self.pace.next_deadline(),
             self.names.next_deadline(),
+            self.health.is_overloaded_until(),
         ];
         deadlines.into_iter().flatten().min()
     }

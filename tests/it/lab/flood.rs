@@ -35,3 +35,33 @@ fn a_syn_flood_breaks_nothing() {
         Ok(())
     });
 }
+
+/// It leaves the node's own checks no room, on each of the cores that it has. What carries data is not reset for that.
+#[test]
+fn a_syn_flood_on_all_cores_resets_nothing() {
+    case(|lab| {
+        let (seconds, transfers) = sized((5, 100), (20, 100));
+        let net = Topology::new(lab, 2)?;
+        let _nginx = Nginx::on_each(lab, &net)?;
+        let service = net.service("web", "tcp", 80, &[1, 1]);
+        let naru = Naru::run(
+            lab,
+            &net.node,
+            &service.replacen("protocol", "on_down = \"reset\"\nprotocol", 1),
+        )?;
+        let established = Transfers::start(&net.client, LISTEN, transfers)?;
+
+        let duration = Duration::from_secs(seconds);
+        let cores = std::thread::available_parallelism()?.get().min(4);
+        let floods = (0..cores).map(|_| SynFlood::start(&net, LISTEN, duration));
+        let floods = floods.collect::<Result<Vec<_>>>()?;
+        until_true(duration * 3, "the floods do not end", || {
+            Ok(floods.iter().all(SynFlood::is_over))
+        })?;
+        let sent = floods.into_iter().map(SynFlood::finish).sum::<Result<u64>>()?;
+        note(&format!("{sent} SYNs in {seconds} s; {}", naru.tell(&["events"])?));
+        assert_eq!(established.running(), transfers);
+        assert_unbroken(&established.finish(), transfers);
+        Ok(())
+    });
+}

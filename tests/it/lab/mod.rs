@@ -34,6 +34,7 @@ mod names;
 mod narrow;
 mod nobody_up;
 mod operator;
+mod own_faults;
 mod ownership;
 mod ownership_changes;
 mod ports;

@@ -130,10 +130,18 @@ impl Namespace {
 
     /// Of what comes in, this share is lost by chance, in per cent; ARP and ND always pass.
     pub fn lose(&self, percent: u32) -> Result<()> {
-        let rule = match percent {
+        self.filter(&match percent {
             0 => String::new(),
             _ => format!("iif != lo numgen random mod 100 <= {} counter drop", percent - 1),
-        };
+        })
+    }
+
+    /// What is established goes on. Until `join`.
+    pub fn ignore_new_connections(&self) -> Result<()> {
+        self.filter("iif != lo tcp flags & (syn|ack) == syn counter drop")
+    }
+
+    fn filter(&self, rule: &str) -> Result<()> {
         let chain = format!("chain incoming {{\ntype filter hook prerouting priority raw\n{rule}\n}}");
         let rules = format!("table inet loss {{}}\ndelete table inet loss\ntable inet loss {{\n{chain}\n}}\n");
         process::feed(self.command("nft").args(["-f", "-"]), &rules).with_context(|| format!("in {}", self.role))

@@ -128,6 +128,15 @@ impl Topology {
         self.switch.ip("link set node master bridge")
     }
 
+    /// The cable to its backends: the node's link has no carrier.
+    pub fn unplug_node(&self) -> Result<()> {
+        self.switch.ip("link set node down")
+    }
+
+    pub fn plug_node_in(&self) -> Result<()> {
+        self.switch.ip("link set node up")
+    }
+
     /// `[service]` text: `listen` on the VIP, all backends with these weights, named as their namespaces.
     pub fn service(&self, name: &str, protocol: &str, port: u16, weights: &[u16]) -> String {
         let names = self.backends.iter().map(|backend| backend.role().to_owned());

@@ -50,6 +50,23 @@ pub fn change(network: &mut Network, command: &str) -> Result<bool> {
                 kind => Device::Software(kind.to_owned()),
             };
         }
+        ["address", name, address] => {
+            let (address, prefix) = block(address)?;
+            let index = index(network, name)?;
+            let link = network.links.get_mut(&index).context("find the link")?;
+            link.addresses.push(Own::lasting(address, prefix.length));
+            network.routes.insert(prefix, on_link(index));
+        }
+        ["no", "address", name, address] => {
+            let (address, prefix) = block(address)?;
+            let index = index(network, name)?;
+            let link = network.links.get_mut(&index).context("find the link")?;
+            link.addresses.retain(|own| own.address != address);
+            network
+                .routes
+                .remove(&prefix)
+                .context("find the route of the address")?;
+        }
         ["neighbour", name, address, mac] => {
             network
                 .neighbours
@@ -80,14 +97,7 @@ fn add_link(network: &mut Network, index: u32, name: &str, mac: &str, addresses:
         .iter()
         .filter(|(address, prefix)| prefix.length < longest(*address))
     {
-        network.routes.insert(
-            *prefix,
-            KernelRoute {
-                ifindex: index,
-                gateway: None,
-                source: None,
-            },
-        );
+        network.routes.insert(*prefix, on_link(index));
     }
     let addresses = addresses
         .iter()
@@ -104,6 +114,14 @@ fn add_link(network: &mut Network, index: u32, name: &str, mac: &str, addresses:
     };
     network.links.insert(index, link);
     Ok(())
+}
+
+const fn on_link(ifindex: u32) -> KernelRoute {
+    KernelRoute {
+        ifindex,
+        gateway: None,
+        source: None,
+    }
 }
 
 pub fn index(network: &Network, name: &str) -> Result<u32> {

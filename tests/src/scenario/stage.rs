@@ -245,7 +245,12 @@ impl Stage {
     fn learn(&mut self, event: Event) -> Result<bool> {
         let now = self.now();
         let daemon = self.daemon.as_mut().context("`start` comes first")?;
-        let changed = daemon.world.handle(event, now);
+        let mut changed = daemon.world.handle(event, now);
+        let wanted = daemon.world.take_wanted_counts();
+        if !wanted.is_empty() {
+            let packets = wanted.into_iter().map(|id| (id, self.traffic.carried(id, self.clock)));
+            changed |= daemon.world.handle(Event::Carried(packets.collect()), now);
+        }
         for launch in daemon.world.take_launches() {
             let target = daemon.world.target(launch.backend).context("a check is of somebody")?;
             self.backends.ask(launch, target, self.clock);

@@ -1,4 +1,4 @@
-//! New flows as the kernel counts them: so many in a second, by backend, and read once a second.
+//! Traffic as the kernel counts it, so much in a second, by backend: new flows, and packets to clients.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,10 +15,12 @@ pub struct Traffic {
     /// None: there is nothing to read yet.
     next: Option<Duration>,
     unreadable: bool,
+    /// Packets to clients: so many in a second, since then.
+    carried: BTreeMap<BackendId, (u64, Duration)>,
 }
 
 impl Traffic {
-    /// True where the command is one about traffic: `new_flows 1=600`, `counters unreadable`.
+    /// True where the command is one about traffic: `new_flows 1=600`, `carried 1=50`, `counters unreadable`.
     pub fn change(&mut self, command: &str, now: Duration) -> Result<bool> {
         let words: Vec<&str> = command.split_whitespace().collect();
         match words[..] {
@@ -29,11 +31,23 @@ impl Traffic {
                 }
                 self.next.get_or_insert(now);
             }
+            ["carried", ref rates @ ..] => {
+                for rate in rates {
+                    let (id, rate) = rate.split_once('=').context("a rate is ID=PACKETS")?;
+                    self.carried.insert(id.parse()?, (rate.parse()?, now));
+                }
+            }
             ["counters", "unreadable"] => self.unreadable = true,
             ["counters", "readable"] => self.unreadable = false,
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// How many packets its clients have got.
+    pub fn carried(&self, backend: BackendId, now: Duration) -> u64 {
+        let rate = self.carried.get(&backend);
+        rate.map_or(0, |(rate, since)| rate * (now - *since).as_millis() as u64 / 1000)
     }
 
     /// When the counters are read.

@@ -30,6 +30,10 @@ impl HoldDown {
         self.last = Some(now);
     }
 
+    pub fn fell_at(&self) -> Option<Instant> {
+        self.last
+    }
+
     pub fn holds(&self, now: Instant) -> bool {
         self.last.is_some_and(|last| now < last + self.hold)
     }

@@ -4,22 +4,23 @@
 //! when `fall` checks in a row have failed, and that many take little longer than one. What a backend says about its
 //! role counts the first time it says so: no lost packet makes a primary call itself a replica.
 //!
-//! Knows nothing of other backends; whether a fall is believed is for `Health`. Tested in `tests.rs` beside it.
+//! Knows nothing of other backends; whether a fall is believed is for `Health`, and whether a backend that is held down
+//! serves all the same is for `core::selection`. When to ask is in `schedule`, what was heard of its host in
+//! `listening`. Tested in `tests.rs` beside it.
+
+mod listening;
+mod schedule;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::hold_down::HoldDown;
 use super::observation::{Facts, Observation, Outcome};
+use super::own_way::OwnWay;
 use crate::core::config::{Ask, Check, Role};
-use crate::core::fingerprint::mix;
+use crate::core::next_hops::Path;
 use crate::core::world::Moment;
 
-/// From one check of a burst to the next.
-const BURST: Duration = Duration::from_millis(30);
-/// How soon after a check signs of trouble bring another, at the soonest; of one that is seldom made, a tenth of its
-/// interval: whoever sends packets may have it made ten times as often, and no more.
-const DOUBTED_EVERY: Duration = Duration::from_millis(100);
 /// At least, where a server that is down refuses whoever asks.
 const DENIED_EVERY: Duration = Duration::from_secs(5);
 /// How many of the last results are kept for `naru explain`.
@@ -46,6 +47,8 @@ pub struct Judge {
     every: Duration,
     fall: u32,
     rise: u32,
+    /// How long silence takes to be known: an error of the network is believed no sooner.
+    patience: Duration,
     /// That a database must have.
     role: Option<Role>,
     /// What jitter grows from.
@@ -56,6 +59,9 @@ pub struct Judge {
     reason: String,
     facts: Facts,
     hold_down: HoldDown,
+    /// It answers well again, and is down for having fallen too often.
+    held: bool,
+    way: OwnWay,
 
     /// In a row, counted by when the check began.
     failures: u32,
@@ -69,6 +75,10 @@ pub struct Judge {
     heard: Option<Instant>,
     /// When the first of those checks began that have met with silence since.
     silent_since: Option<Instant>,
+    /// When the first of those checks began that have ended in vain since its host's last word, at whatever step.
+    wordless_since: Option<Instant>,
+    /// When a check last met with silence that was not excused.
+    lost_at: Option<Instant>,
 
     in_flight: Vec<Attempt>,
     last_began: Option<Instant>,
@@ -103,6 +113,7 @@ impl Judge {
             every: check.every,
             fall: check.fall,
             rise: check.rise,
+            patience: check.connect_timeout.min(check.timeout),
             role: match &check.ask {
                 Ask::Postgres(database) | Ask::Mysql(database) => database.role,
                 Ask::Tcp | Ask::Http(_) | Ask::Exec(_) => None,
@@ -113,6 +124,8 @@ impl Judge {
             reason,
             facts: Facts::default(),
             hold_down: HoldDown::default(),
+            held: false,
+            way: OwnWay::default(),
             failures: 0,
             successes: 0,
             denied: false,
@@ -121,6 +134,8 @@ impl Judge {
             usual: Duration::ZERO,
             heard: None,
             silent_since: None,
+            wordless_since: None,
+            lost_at: None,
             in_flight: Vec::new(),
             last_began: None,
             next_round: first,
@@ -162,59 +177,24 @@ impl Judge {
         &self.hold_down
     }
 
+    /// Whether it is down for nothing but having fallen too often.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Takes in the node's own way to it. When that is new, what was asked before says nothing.
+    pub fn look_at_way(&mut self, way: Option<Path>, now: Instant) {
+        if self.way.look(way, now) {
+            self.pardon();
+            if way.is_some() {
+                self.abandon(now);
+            }
+        }
+    }
+
     /// Answering, as far as is known.
     pub fn is_alive(&self) -> bool {
-        matches!(self.standing, Standing::Presumed | Standing::Up | Standing::Standby)
-    }
-
-    /// When its host was last heard from.
-    pub fn heard(&self) -> Option<Instant> {
-        self.heard
-    }
-
-    /// Since when its host has been silent: a check that took no answer, or has waited for one longer than usual.
-    pub fn silent_since(&self, now: Instant) -> Option<Instant> {
-        let overdue = self.overdue_at().filter(|&overdue| overdue <= now);
-        let began = overdue.and_then(|_| self.in_flight.iter().map(|attempt| attempt.began).min());
-        let began = began.filter(|&began| self.heard.is_none_or(|heard| heard < began));
-        self.silent_since.into_iter().chain(began).min()
-    }
-
-    /// Whether a check is to begin now.
-    pub fn is_due(&self, now: Instant) -> bool {
-        self.due_at().is_some_and(|due| due <= now)
-    }
-
-    /// None while answers are awaited, which come in time.
-    pub fn due_at(&self) -> Option<Instant> {
-        let pause = self.last_began.filter(|_| self.is_denied());
-        let round = pause.map_or(self.next_round, |last| self.next_round.max(last + DENIED_EVERY));
-        let round = self.in_flight.is_empty().then_some(round);
-        round.into_iter().chain(self.burst_at()).min()
-    }
-
-    /// True: this check is one more in a burst.
-    pub fn begin(&mut self, number: u64, now: Instant) -> bool {
-        let is_burst = self.burst_at().is_some_and(|burst| burst <= now);
-        self.in_flight.push(Attempt { number, began: now });
-        self.last_began = Some(now);
-        if !is_burst {
-            self.next_round = now + self.interval();
-        }
-        is_burst
-    }
-
-    /// Packets tell that it may be in trouble: it is asked at once, unless it has just been.
-    pub fn doubt(&mut self, now: Instant) {
-        let soonest = DOUBTED_EVERY.max(self.every / 10);
-        if self.is_alive() && self.last_began.is_none_or(|last| now >= last + soonest) {
-            self.hasten(now);
-        }
-    }
-
-    /// Asks as soon as possible, since somebody wants to know.
-    pub fn hasten(&mut self, now: Instant) {
-        self.next_round = self.next_round.min(now);
+        self.held || matches!(self.standing, Standing::Presumed | Standing::Up | Standing::Standby)
     }
 
     pub fn observed(&mut self, number: u64, observation: &Observation, now: Moment) -> Change {
@@ -228,16 +208,18 @@ impl Judge {
             Outcome::Up(facts) => self.answered(attempt, observation, "", facts, now.monotonic),
             Outcome::Standby(why, facts) => self.answered(attempt, observation, why, facts, now.monotonic),
             Outcome::Failed(_) if !observation.is_evidence() => self.unasked(observation),
-            Outcome::Failed(_) => self.failed(attempt, observation),
+            Outcome::Failed(_) if !observation.is_word() && self.way.excuses(attempt.began) => Change::Nothing,
+            Outcome::Failed(_) => self.failed(attempt, observation, now.monotonic),
         }
     }
 
     /// Carries the sentence out.
     pub fn fall(&mut self, now: Instant) {
-        if self.is_alive() {
+        if self.is_alive() && !self.held {
             self.hold_down.fell(now);
         }
         self.standing = Standing::Down;
+        self.held = false;
         self.successes = 0;
         if let Some(last) = self.records.iter().rev().find(|record| is_failure(record)) {
             self.reason = self.told(&last.observation);
@@ -272,8 +254,11 @@ impl Judge {
             return Change::Nothing;
         }
         if self.standing == Standing::Down && self.hold_down.holds(now) {
-            return self.explain(format!("answers again, {}", self.hold_down));
+            let held = std::mem::replace(&mut self.held, standby.is_empty()) != standby.is_empty();
+            let explained = self.explain(format!("answers again, {}", self.hold_down));
+            return if moved || held { Change::Standing } else { explained };
         }
+        self.held = false;
         let standing = match standby.is_empty() {
             true => Standing::Up,
             false => Standing::Standby,
@@ -291,7 +276,7 @@ impl Judge {
         Change::Standing
     }
 
-    fn failed(&mut self, attempt: Attempt, observation: &Observation) -> Change {
+    fn failed(&mut self, attempt: Attempt, observation: &Observation, now: Instant) -> Change {
         if self.newest_success.is_some_and(|success| attempt.number < success) {
             return Change::Nothing;
         }
@@ -299,10 +284,12 @@ impl Judge {
         self.successes = 0;
         self.failures = self.failures.saturating_add(1);
         self.denied = observation.is_denied();
-        if self.standing == Standing::Down {
+        if self.is_down() {
             return self.explain(self.told(observation));
         }
-        if self.failures >= self.fall {
+        // The kernel says at once that there is no way, and the news of why comes a moment later.
+        let is_early = observation.is_unreachable() && self.believed_at().is_some_and(|at| now < at);
+        if self.failures >= self.fall && !is_early {
             Change::Condemned
         } else {
             Change::Nothing
@@ -319,8 +306,18 @@ impl Judge {
         }
     }
 
+    /// When the failures so far can be silence that is known.
+    fn believed_at(&self) -> Option<Instant> {
+        Some(self.silent_since? + self.patience)
+    }
+
     fn is_denied(&self) -> bool {
-        self.denied && self.standing == Standing::Down
+        self.denied && self.is_down()
+    }
+
+    /// It does not answer, and that is known.
+    fn is_down(&self) -> bool {
+        self.standing == Standing::Down && !self.held
     }
 
     fn told(&self, failure: &Observation) -> String {
@@ -338,19 +335,6 @@ impl Judge {
         Change::Standing
     }
 
-    fn listen(&mut self, attempt: Attempt, observation: &Observation, now: Instant) {
-        if observation.is_answer() {
-            self.heard = Some(now);
-            // What began after it may still be silent.
-            self.silent_since = self.silent_since.filter(|&since| since > attempt.began);
-        } else if observation.is_evidence() && self.heard.is_none_or(|heard| heard < attempt.began) {
-            self.silent_since = Some(
-                self.silent_since
-                    .map_or(attempt.began, |since| since.min(attempt.began)),
-            );
-        }
-    }
-
     fn remember(&mut self, observation: &Observation, at: SystemTime) {
         if self.records.len() == REMEMBERED {
             self.records.pop_front();
@@ -359,39 +343,6 @@ impl Judge {
             at,
             observation: observation.clone(),
         });
-    }
-
-    /// When the oldest check under way has taken longer than it should.
-    fn overdue_at(&self) -> Option<Instant> {
-        let oldest = self.in_flight.iter().map(|attempt| attempt.began).min();
-        oldest.map(|began| began + BURST.max(self.usual * 2))
-    }
-
-    /// When the next check of a burst is to begin: there is a failure or a late answer to make sure of.
-    fn burst_at(&self) -> Option<Instant> {
-        // One that still waits when a later one has failed decides nothing in time.
-        let is_awaited = |attempt: &&Attempt| self.newest_failure.is_none_or(|failure| failure < attempt.number);
-        let awaited = self.in_flight.iter().filter(is_awaited).count() as u32;
-        if self.standing == Standing::Down || self.failures + awaited >= self.fall {
-            return None;
-        }
-        let next = self.last_began? + BURST;
-        if self.failures > 0 {
-            return Some(next);
-        }
-        self.overdue_at().map(|overdue| overdue.max(next))
-    }
-
-    /// The first round ends at a place of this backend's own; later ones are up to a tenth shorter or a twentieth longer,
-    /// so that a check which begins late still comes within a tenth more.
-    fn interval(&mut self) -> Duration {
-        let chance = mix(self.seed.wrapping_add(self.rounds)) as u32;
-        let chance = f64::from(chance) / f64::from(u32::MAX);
-        self.rounds += 1;
-        match self.rounds {
-            1 => self.every.mul_f64(0.1 + 0.9 * chance),
-            _ => self.every.mul_f64(0.9 + 0.15 * chance),
-        }
     }
 }
 

@@ -1,29 +1,39 @@
 //! Health: which backends are asked when, and what their answers mean, for all of them together.
 //!
-//! `now` goes in; checks to begin and the next deadline come out. `judge` looks at one backend, `suspicion` at the
-//! node itself, `observation` has the words. Tested in `tests.rs`, and by scenarios.
+//! `now` goes in; checks to begin and the next deadline come out. `judge` looks at one backend, `suspicion` and `overload`
+//! at the node itself, `own_way` at its way there, `observation` has the words. Tested in `tests.rs`, and by scenarios.
+//!
+//! Backends that are asked the same at one address share one judge, whatever names lead there: what one of them is, all
+//! of them are at once.
 
 mod hold_down;
 pub mod judge;
 pub mod observation;
+mod overload;
+mod own_way;
 mod suspicion;
+mod target;
+mod watched;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lb_common::abi::{BackendId, ServiceId};
+use lb_common::abi::BackendId;
 
 use self::judge::{Change, Judge, Standing};
 use self::observation::Observation;
-use self::suspicion::{Suspicion, View};
-use super::config::Check;
+use self::overload::Overload;
+use self::suspicion::Suspicion;
+pub use self::target::Target;
+use self::target::alike;
+use self::watched::Watched;
 use super::fingerprint::mix;
-use super::members::Name;
+use super::next_hops::Path;
 use super::world::Moment;
 
 /// Backends that come together are first asked this far apart: about what a check costs, for what is asked faster than
@@ -35,18 +45,7 @@ const WITNESSES: usize = 8;
 /// How many checks are begun before answers are looked at again: a stall makes all due at once.
 const AT_ONCE: usize = 64;
 
-/// Whom to ask, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    pub service: ServiceId,
-    pub name: Name,
-    pub address: SocketAddr,
-    /// The same on every node.
-    pub fingerprint: u64,
-    pub check: Check,
-}
-
-/// A check to begin now. The number is never used twice.
+/// A check to begin now. The number is never used twice. The backend is asked for all that share its judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launch {
     pub backend: BackendId,
@@ -55,59 +54,73 @@ pub struct Launch {
 
 #[derive(Debug, Default)]
 pub struct Health {
-    /// Boxed, since they are looked up many times a second: a map of ids and pointers stays in the cache.
+    /// By one of the backends that share it, which is asked for all. Boxed, since they are looked up many times a second:
+    /// a map of ids and pointers stays in the cache.
     watched: BTreeMap<BackendId, Box<Watched>>,
+    /// As which of those each backend is asked.
+    asked_as: BTreeMap<BackendId, BackendId>,
     /// When each has something to do; an earlier word of the same backend is void.
     agenda: BTreeSet<(Instant, BackendId)>,
     suspicion: Suspicion,
+    overload: Overload,
     witnesses_called: Option<Instant>,
     number: u64,
 }
 
-#[derive(Debug)]
-struct Watched {
-    target: Arc<Target>,
-    judge: Judge,
-    on_agenda: Option<Instant>,
-}
-
-impl Target {
-    /// Where its check goes.
-    pub fn asked_at(&self) -> SocketAddr {
-        SocketAddr::new(
-            self.check.address.unwrap_or(self.address.ip()),
-            self.check.port.unwrap_or(self.address.port()),
-        )
-    }
-}
-
 impl Health {
-    /// Who is to be watched from now on. What is known of those that stay as they are is kept; of one that is new
-    /// or checked in another way, `serving` tells who goes on until it is judged.
+    /// Who is to be watched from now on. What is known of an address and its check is kept; of those that are new, or
+    /// checked in another way, `serving` tells who goes on until it is judged.
     pub fn watch(
         &mut self,
         targets: impl IntoIterator<Item = (BackendId, Target)>,
         serving: impl Fn(BackendId) -> bool,
         now: Instant,
     ) {
-        let mut before = std::mem::take(&mut self.watched);
-        let mut first = now;
-        for (id, target) in targets {
-            if let Some(same) = before.remove(&id).filter(|watched| *watched.target == target) {
-                self.watched.insert(id, same);
-                continue;
-            }
-            let watched = Watched {
-                judge: Judge::new(&target.check, mix(target.fingerprint), serving(id), first),
-                target: Arc::new(target),
-                on_agenda: None,
-            };
-            first += APART;
-            self.watched.insert(id, Box::new(watched));
+        let mut before: BTreeMap<SocketAddr, Vec<(BackendId, Box<Watched>)>> = BTreeMap::new();
+        for (id, watched) in std::mem::take(&mut self.watched) {
+            let there = before.entry(watched.target.address).or_default();
+            there.push((id, watched));
         }
+        let mut first = now;
+        for alike in alike(targets) {
+            let (&id, target) = alike.first_key_value().expect("INVARIANT: one is alike at least");
+            let there = before.get_mut(&target.address);
+            let known = there.and_then(|there| {
+                let place = there
+                    .iter()
+                    .position(|(_, watched)| watched.target.is_asked_as(target))?;
+                Some(there.swap_remove(place))
+            });
+            let (id, judge) = match known {
+                Some((asked_as, watched)) if alike.contains_key(&asked_as) => (asked_as, watched.judge),
+                Some((_, mut watched)) => {
+                    watched.judge.abandon(now);
+                    (id, watched.judge)
+                }
+                None => {
+                    let presumed = alike.keys().any(|id| serving(*id));
+                    let judge = Judge::new(&target.check, mix(target.fingerprint), presumed, first);
+                    first += APART;
+                    (id, judge)
+                }
+            };
+            self.watched.insert(id, Box::new(Watched::new(id, alike, judge)));
+        }
+        self.asked_as = self
+            .watched
+            .iter()
+            .flat_map(|(id, watched)| watched.backends.keys().map(|backend| (*backend, *id)))
+            .collect();
         self.agenda.clear();
         for (&id, watched) in &mut self.watched {
-            watched.on_agenda = None;
+            enter(&mut self.agenda, id, watched);
+        }
+    }
+
+    /// Takes in the node's own ways: by which an address is reached now, if by any.
+    pub fn look_at_ways(&mut self, way_to: impl Fn(IpAddr) -> Option<Path>, now: Instant) {
+        for (&id, watched) in &mut self.watched {
+            watched.judge.look_at_way(way_to(watched.target.asked_at().ip()), now);
             enter(&mut self.agenda, id, watched);
         }
     }
@@ -127,8 +140,10 @@ impl Health {
             watched.on_agenda = None;
             if watched.judge.is_due(now) {
                 self.number += 1;
-                let is_burst = watched.judge.begin(self.number, now);
-                doubted = doubted.or_else(|| is_burst.then_some(id));
+                if watched.judge.begin(self.number, now) {
+                    doubted.get_or_insert(id);
+                    self.overload.want(watched.backends.keys().copied());
+                }
                 launches.push(Launch {
                     backend: id,
                     number: self.number,
@@ -148,6 +163,7 @@ impl Health {
 
     /// Packets tell that it may be in trouble.
     pub fn doubt(&mut self, id: BackendId, now: Instant) {
+        let Some(&id) = self.asked_as.get(&id) else { return };
         if let Some(watched) = self.watched.get_mut(&id) {
             watched.judge.doubt(now);
         }
@@ -171,12 +187,22 @@ impl Health {
     }
 
     pub fn target(&self, id: BackendId) -> Option<&Arc<Target>> {
-        Some(&self.watched.get(&id)?.target)
+        Some(&self.watched_as(id)?.target)
     }
 
     /// None: nobody asks it.
     pub fn judge(&self, id: BackendId) -> Option<&Judge> {
-        Some(&self.watched.get(&id)?.judge)
+        Some(&self.watched_as(id)?.judge)
+    }
+
+    /// All that share a judge with it.
+    pub fn alike(&self, id: BackendId) -> impl Iterator<Item = BackendId> {
+        let watched = self.watched_as(id).into_iter();
+        watched.flat_map(|watched| watched.backends.keys().copied())
+    }
+
+    fn watched_as(&self, id: BackendId) -> Option<&Watched> {
+        Some(self.watched.get(self.asked_as.get(&id)?)?)
     }
 
     /// Whether a first judgement is still out.
@@ -188,6 +214,61 @@ impl Health {
     /// Since when the node has doubted itself more than its backends; until that ends, none goes down for silence.
     pub fn suspects_itself(&self) -> Option<Instant> {
         self.suspicion.since()
+    }
+
+    /// What was to be done at the next deadline is done only now, or all is in time.
+    pub fn see_lateness(&mut self, now: Instant) {
+        if let Some(due) = self.next_deadline() {
+            self.overload.see_lateness(due, now);
+        }
+    }
+
+    /// Until when the node spares backends that lose checks, for having too much to do.
+    pub fn is_overloaded_until(&self) -> Option<Instant> {
+        self.overload.lasts_until()
+    }
+
+    /// True: nobody had to be spared for a while, and the node is not overloaded any more.
+    pub fn calms_down(&mut self, now: Instant) -> bool {
+        self.overload.ends(now)
+    }
+
+    /// Backends whose packets to clients are to be counted now, for `carried`.
+    pub fn take_wanted(&mut self) -> BTreeSet<BackendId> {
+        self.overload.take_wanted()
+    }
+
+    /// Who waits to be judged is, by what was counted. True: somebody is down, or was spared.
+    pub fn carried(&mut self, packets: &BTreeMap<BackendId, u64>, now: Instant) -> bool {
+        for (id, packets) in packets {
+            let asked_as = self.asked_as.get(id);
+            if let Some(watched) = asked_as.and_then(|asked_as| self.watched.get_mut(asked_as)) {
+                let silent_since = watched.judge.wordless_since();
+                let carried = watched.backends.get_mut(id).map(|sharer| &mut sharer.carried);
+                carried
+                    .into_iter()
+                    .for_each(|carried| carried.read(*packets, silent_since, now));
+            }
+        }
+        let on_trial = self.overload.take_on_trial();
+        for id in &on_trial {
+            let Some(watched) = self.watched.get_mut(id) else {
+                continue;
+            };
+            match watched.judge.wordless_since() {
+                Some(since)
+                    if watched
+                        .backends
+                        .values()
+                        .any(|sharer| sharer.carried.goes_on(since, now)) =>
+                {
+                    self.overload.spared(now);
+                }
+                _ => watched.judge.fall(now),
+            }
+            self.schedule(*id);
+        }
+        !on_trial.is_empty()
     }
 
     fn schedule(&mut self, id: BackendId) {
@@ -203,9 +284,22 @@ impl Health {
             && let Some(since) = watched.judge.silent_since(now)
         {
             let was = self.suspicion.since();
-            let views = || self.watched.values().map(|other| other.view(since, now));
+            let views = || self.watched.values().flat_map(|other| other.views(since, now));
             if self.suspicion.stays(views, now) {
                 return was.is_none();
+            }
+        }
+        if let Some(since) = watched.judge.wordless_since() {
+            let host = watched.target.address.ip();
+            let others = self.watched.values();
+            let others = others.filter(|other| other.target.address.ip() != host);
+            if self
+                .overload
+                .is_possible(others.map(|other| other.judge.hearing(now)), since, now)
+            {
+                self.overload.want(watched.backends.keys().copied());
+                self.overload.try_when_read(id);
+                return false;
             }
         }
         let watched = self.watched.get_mut(&id).expect("INVARIANT: found above");
@@ -218,7 +312,7 @@ impl Health {
         let Some(since) = self.suspicion.since() else {
             return false;
         };
-        let views = || self.watched.values().map(|watched| watched.view(since, now));
+        let views = || self.watched.values().flat_map(|watched| watched.views(since, now));
         if !self.suspicion.ends(views, now) {
             return false;
         }
@@ -237,15 +331,17 @@ impl Health {
             return Vec::new();
         }
         self.witnesses_called = Some(now);
-        let target = &self.watched[&doubted].target;
-        let (service, host) = (target.service, target.address.ip());
-        let mut services = BTreeSet::from([service]);
+        let doubted = &self.watched[&doubted];
+        let host = doubted.target.address.ip();
+        let mut services = doubted.services();
         let mut called = Vec::new();
         for (&id, other) in &self.watched {
             if called.len() == WITNESSES {
                 break;
             }
-            if other.judge.is_alive() && other.target.address.ip() != host && services.insert(other.target.service) {
+            let is_elsewhere = other.judge.is_alive() && other.target.address.ip() != host;
+            if is_elsewhere && !other.services().is_subset(&services) {
+                services.extend(other.services());
                 called.push(id);
             }
         }
@@ -257,18 +353,6 @@ impl Health {
         }
         // They are due now; none of them is in a burst by being asked.
         if called.is_empty() { Vec::new() } else { self.due(now) }
-    }
-}
-
-impl Watched {
-    /// How it looks in a doubt that began at `since`.
-    fn view(&self, since: Instant, now: Instant) -> View {
-        View {
-            service: self.target.service,
-            host: self.target.address.ip(),
-            heard: self.judge.is_alive() && self.judge.heard().is_some_and(|heard| heard >= since),
-            silent: self.judge.is_alive() && self.judge.silent_since(now).is_some(),
-        }
     }
 }
 

@@ -90,6 +90,20 @@ impl Observation {
         }
     }
 
+    /// Whether nothing came back: neither a connection nor an error.
+    pub fn is_silence(&self) -> bool {
+        let waited = matches!(&self.outcome, Outcome::Failed(failure) if failure.code.is_none());
+        self.phase == Phase::Connect && waited
+    }
+
+    /// Whether no connection came about because the network says that there is no way.
+    pub fn is_unreachable(&self) -> bool {
+        let Outcome::Failed(failure) = &self.outcome else {
+            return false;
+        };
+        self.phase == Phase::Connect && matches!(failure.code, Some(Code::Errno(_))) && !self.is_answer()
+    }
+
     /// Whether the backend's host is heard just now. A check that waited in vain for more than a connection tells of the
     /// time when it began.
     pub fn is_word(&self) -> bool {
@@ -227,6 +241,9 @@ mod tests {
         assert_eq!(refused.to_string(), "connect failed: connection refused (errno 111)");
         assert!(!failed(Phase::Connect, None).is_answer());
         assert!(failed(Phase::Tls, None).is_answer());
+        let unreachable = failed(Phase::Connect, Some(Code::Errno(101)));
+        assert!(unreachable.is_unreachable() && !unreachable.is_answer() && unreachable.is_evidence());
+        assert!(!refused.is_unreachable() && !failed(Phase::Connect, None).is_unreachable());
         assert!(!failed(Phase::Prepare, None).is_evidence());
     }
 

@@ -2,6 +2,9 @@
 //!
 //! Long because: one stage, and every rule of judgement played on it.
 
+mod own_fault;
+mod shared;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,13 +25,15 @@ enum Manner {
     Answers(u64),
     Refuses,
     Silent,
+    /// The network says that there is no way.
+    Unreachable,
     /// Accepts the connection, and nothing more comes for so long.
     Hangs(u64),
     Replica,
     Denies,
     CannotBeAsked,
 }
-use Manner::{Answers, CannotBeAsked, Denies, Hangs, Refuses, Replica, Silent};
+use Manner::{Answers, CannotBeAsked, Denies, Hangs, Refuses, Replica, Silent, Unreachable};
 
 type Behaviour = Box<dyn Fn(u64) -> Manner>;
 
@@ -44,6 +49,8 @@ struct Stage {
     changes: Vec<(u64, BackendId, Standing)>,
     known: BTreeMap<BackendId, Standing>,
     check: Check,
+    /// How many packets each backend's clients have got by this millisecond.
+    packets: fn(u64) -> u64,
 }
 
 fn tcp() -> Check {
@@ -78,6 +85,7 @@ impl Stage {
             changes: Vec::new(),
             known: BTreeMap::new(),
             check,
+            packets: |_| 0,
         };
         let mut targets = Vec::new();
         for (service, behaviours) in (1..).zip(services) {
@@ -130,16 +138,25 @@ impl Stage {
             monotonic: self.base + self.clock,
             wall: UNIX_EPOCH + self.clock,
         };
-        if !self.health.observed(id, number, observation, now) {
+        let changed = self.health.observed(id, number, observation, now);
+        if !(self.count() || changed) {
             return;
         }
         let at = self.clock.as_millis() as u64;
         for &id in self.backends.keys() {
-            let standing = self.standing(id);
+            let Some(judge) = self.health.judge(id) else { continue };
+            let standing = judge.standing();
             if self.known.insert(id, standing).unwrap_or(Checking) != standing {
                 self.changes.push((at, id, standing));
             }
         }
+    }
+
+    /// True: somebody waited for it to be judged.
+    fn count(&mut self) -> bool {
+        let packets = (self.packets)(self.clock.as_millis() as u64);
+        let packets = self.health.take_wanted().into_iter().map(|id| (id, packets));
+        self.health.carried(&packets.collect(), self.base + self.clock)
     }
 
     fn ask(&mut self) {
@@ -157,6 +174,11 @@ impl Stage {
                     Duration::from_millis(1),
                     Phase::Connect,
                     failed("refused", Some(Code::Errno(111))),
+                ),
+                Unreachable => (
+                    Duration::ZERO,
+                    Phase::Connect,
+                    failed("network is unreachable", Some(Code::Errno(101))),
                 ),
                 Hangs(time) => (
                     Duration::from_millis(time),
@@ -186,6 +208,7 @@ impl Stage {
             self.under_way
                 .insert((self.clock + latency, launch.number), (launch.backend, observation));
         }
+        self.count();
     }
 
     fn doubt(&mut self, id: BackendId) {

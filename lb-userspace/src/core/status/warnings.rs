@@ -15,7 +15,7 @@ use crate::core::kernel::{KernelState, flow_entries};
 use crate::core::members::Name;
 use crate::core::network::Network;
 use crate::core::next_hops::{NextHops, doors, owners};
-use crate::core::world::World;
+use crate::core::world::{Doubt, World};
 
 pub fn warnings(world: &World, actual: &KernelState, counters: &Counters, flows: &Flows, now: Instant) -> Vec<String> {
     let mut warnings: Vec<String> = world
@@ -25,11 +25,7 @@ pub fn warnings(world: &World, actual: &KernelState, counters: &Counters, flows:
         .collect();
     warnings.extend(fullness(flows));
     warnings.extend(refusals(world, counters, now));
-    warnings.extend(world.suspects_itself().then(|| {
-        "most services fall silent at once, so this node suspects itself: no backend is judged down for silence until \
-         some are heard"
-            .to_owned()
-    }));
+    warnings.extend(world.suspects_itself().map(own_fault));
     warnings.extend(world.quarrels().map(str::to_owned));
     warnings.extend(world.unkept());
     warnings.extend(world.unpinned().map(|why| {
@@ -49,6 +45,20 @@ pub fn warnings(world: &World, actual: &KernelState, counters: &Counters, flows:
         warnings.extend(next_start(world, &file.config));
     }
     warnings
+}
+
+fn own_fault(doubt: Doubt) -> String {
+    let why = match doubt {
+        Doubt::Silence => {
+            "most services fall silent at once, so this node suspects itself: no backend is judged down for silence until \
+             some are heard"
+        }
+        Doubt::Overload => {
+            "checks go unanswered while backends serve their clients, so this node suspects itself of having too much to \
+             do: none of these is judged down for silence, for 30 s at most"
+        }
+    };
+    why.to_owned()
 }
 
 /// Of a name that leads nowhere its backend says so itself.

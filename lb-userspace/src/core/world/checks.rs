@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use lb_common::abi::BackendId;
 
@@ -11,7 +11,37 @@ use crate::core::condition::State;
 use crate::core::health::judge::Judge;
 use crate::core::health::{Launch, Target};
 use crate::core::journal::What;
+use crate::core::next_hops::NextHops;
 use crate::core::world::Moment;
+
+/// Why the node suspects itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// It hears hardly anybody.
+    Silence,
+    /// It loses checks of backends that serve their clients well.
+    Overload,
+}
+
+impl Doubt {
+    const fn begins(self) -> &'static str {
+        match self {
+            Self::Silence => {
+                "most services fall silent at once: suspecting this node, and judging no backend down for silence"
+            }
+            Self::Overload => {
+                "checks go unanswered while backends serve their clients: this node is overloaded, and spares them for a while"
+            }
+        }
+    }
+
+    const fn ends(self) -> &'static str {
+        match self {
+            Self::Silence => "backends are heard again: judging them as usual",
+            Self::Overload => "no backend has to be spared any more: judging them as usual",
+        }
+    }
+}
 
 impl World {
     /// Checks that the caller is to begin now; each is told once.
@@ -34,9 +64,16 @@ impl World {
         self.pace.next_deadline().is_some() || self.health.is_undecided() || self.names.is_undecided()
     }
 
-    /// The node hears hardly anybody, and takes that for its own fault.
-    pub fn suspects_itself(&self) -> bool {
-        self.health.suspects_itself().is_some()
+    /// Backends whose packets to clients the caller is to count now, and tell by `Event::Carried`.
+    pub fn take_wanted_counts(&mut self) -> BTreeSet<BackendId> {
+        self.health.take_wanted()
+    }
+
+    /// Why checks that go unanswered may be this node's own fault; while it is so, what they say is doubted.
+    pub fn suspects_itself(&self) -> Option<Doubt> {
+        let is_overloaded = self.health.is_overloaded_until().is_some();
+        let overload = is_overloaded.then_some(Doubt::Overload);
+        self.health.suspects_itself().map(|_| Doubt::Silence).or(overload)
     }
 
     /// Those who take flows now go on until they are judged: after a restart, those the kernel has in its slots.
@@ -65,6 +102,17 @@ impl World {
             Some((id, target))
         });
         self.health.watch(targets, |id| serving.contains(&id), now.monotonic);
+        self.look_at_ways(now.monotonic);
+    }
+
+    /// Health is to know whether it is the node that has no way to a backend.
+    pub(super) fn look_at_ways(&mut self, now: Instant) {
+        let Some(network) = &self.network else { return };
+        let hops = NextHops {
+            network,
+            interfaces: &self.interfaces,
+        };
+        self.health.look_at_ways(|address| hops.own_way(address), now);
     }
 
     /// Also when the node's trust in itself has changed. Until a first plan is carried out everything is on its way
@@ -94,16 +142,12 @@ impl World {
             };
             self.journal.write(now, what);
         }
-        let suspects = self.suspects_itself();
-        if suspects != self.suspected {
-            self.suspected = suspects;
-            let text = match suspects {
-                true => {
-                    "most services fall silent at once: suspecting this node, and judging no backend down for silence"
-                }
-                false => "backends are heard again: judging them as usual",
-            };
-            self.journal.write(now, What::Node(text.to_owned()));
+        let doubt = self.suspects_itself();
+        if doubt != self.suspected {
+            let before = std::mem::replace(&mut self.suspected, doubt);
+            let text = doubt.map(Doubt::begins).or_else(|| before.map(Doubt::ends));
+            text.into_iter()
+                .for_each(|text| self.journal.write(now, What::Node(text.to_owned())));
         }
     }
 }

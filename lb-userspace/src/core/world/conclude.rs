@@ -61,7 +61,7 @@ impl World {
             let by = |way: &Way| Condition::conclude(member, said, shifted.get(&id), way, judge, now);
             let mut way = Way::to(member, &applied.file.config, &hops);
             let condition = by(&way);
-            let before = self.conditions.get(&id).filter(|_| self.suspects_itself());
+            let before = self.conditions.get(&id).filter(|_| self.suspects_itself().is_some());
             let Some(before) = before.filter(|before| condition.is_lost_beside(before)) else {
                 return (id, condition);
             };

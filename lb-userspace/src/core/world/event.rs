@@ -37,6 +37,9 @@ pub enum Event {
     Recorded(Kept, Result<(), String>),
     /// What checks saw. Of very many backends very many may come up or go at once: what follows is concluded once.
     Observed(Vec<(Launch, Observation)>),
+    /// How many packets the clients of backends got so far, as `take_wanted_counts` asked. One that is not here could
+    /// not be counted.
+    Carried(BTreeMap<BackendId, u64>),
     /// What became of a question about a name.
     Resolved(Question, Answer),
     /// A sign that this backend may be in trouble.

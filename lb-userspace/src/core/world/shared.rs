@@ -9,7 +9,7 @@ use std::time::Instant;
 use lb_common::abi::{BackendId, ServiceId};
 use lb_common::lease::LeaseId;
 
-use super::World;
+use super::{Doubt, World};
 use crate::core::condition::{Condition, State};
 use crate::core::config::{Config, Vrrp};
 use crate::core::health::judge::Standing;
@@ -122,7 +122,8 @@ impl World {
 
     /// Why clients of an instance would find nobody here, while they may elsewhere.
     fn unfit(&self, instance: &str) -> Option<&'static str> {
-        if self.suspects_itself() {
+        // A flood would follow the address to the peer.
+        if self.suspects_itself() == Some(Doubt::Silence) {
             return Some("this node hears none of the backends");
         }
         let services = self.shared.carried.get(instance)?;
