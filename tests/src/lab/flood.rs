@@ -33,8 +33,7 @@ impl SynFlood {
     /// From the client's link to `listen`, for so long.
     pub fn start(net: &Topology, listen: SocketAddr, duration: Duration) -> Result<Self> {
         // The way back to the clients that do not exist.
-        net.node
-            .ip(&format!("route replace {FIRST_SOURCE}/16 via 198.18.0.2"))?;
+        net.node.ip(&format!("route add {FIRST_SOURCE}/16 via 198.18.0.2"))?;
         let mut ebpf = Ebpf::load(OBJECT).context("load the lab's BPF programs")?;
         let mut map: Array<&mut MapData, Flood> = ebpf.map_mut("FLOOD").context("find map FLOOD")?.try_into()?;
         map.set(0, flood(net, listen)?, 0).context("set FLOOD")?;

@@ -324,6 +324,27 @@ impl Health {
         true
     }
 
+    /// On other hosts: of each other service one, then any.
+    fn witnesses(&self, doubted: &Watched) -> Vec<BackendId> {
+        let host = doubted.target.address.ip();
+        let mut services = doubted.services();
+        let elsewhere = self.watched.iter();
+        let elsewhere = elsewhere.filter(|(_, other)| other.judge.is_alive() && other.target.address.ip() != host);
+        let (mut called, mut more) = (Vec::new(), Vec::new());
+        for (&id, other) in elsewhere {
+            if called.len() == WITNESSES {
+                break;
+            }
+            if !other.services().is_subset(&services) {
+                services.extend(other.services());
+                called.push(id);
+            } else if more.len() < WITNESSES {
+                more.push(id);
+            }
+        }
+        called.into_iter().chain(more).take(WITNESSES).collect()
+    }
+
     /// Asks others at once whether it is the node that hears nobody, so that their answers are here when the burst
     /// is over.
     fn call_witnesses(&mut self, doubted: BackendId, now: Instant) -> Vec<Launch> {
@@ -331,20 +352,7 @@ impl Health {
             return Vec::new();
         }
         self.witnesses_called = Some(now);
-        let doubted = &self.watched[&doubted];
-        let host = doubted.target.address.ip();
-        let mut services = doubted.services();
-        let mut called = Vec::new();
-        for (&id, other) in &self.watched {
-            if called.len() == WITNESSES {
-                break;
-            }
-            let is_elsewhere = other.judge.is_alive() && other.target.address.ip() != host;
-            if is_elsewhere && !other.services().is_subset(&services) {
-                services.extend(other.services());
-                called.push(id);
-            }
-        }
+        let called = self.witnesses(&self.watched[&doubted]);
         for &id in &called {
             if let Some(witness) = self.watched.get_mut(&id) {
                 witness.judge.hasten(now);
