@@ -44,23 +44,21 @@ pub struct Sweep {
     /// By backend.
     counts: Vec<u64>,
     severed: BTreeMap<BackendId, u64>,
-    /// Leases that another node holds after this one did: connections under them are dead.
-    lost: Lost,
-    /// Connections that were severed for that.
-    lost_severed: u64,
+    lost: Option<Box<Lost>>,
 }
 
-#[derive(Default)]
+/// Leases that another node holds after this one did: connections under them are dead.
 struct Lost {
     ids: BTreeSet<LeaseId>,
     /// This node may hold them again by the time that a flow is looked at.
-    leases: Option<Arc<Leases>>,
+    leases: Arc<Leases>,
+    /// Connections that were severed.
+    severed: u64,
 }
 
 impl Lost {
     fn contains(&self, lease: LeaseId) -> bool {
-        let is_held = |leases: &Arc<Leases>| leases.is_held(lease);
-        self.ids.contains(&lease) && !self.leases.as_ref().is_some_and(is_held)
+        self.ids.contains(&lease) && !self.leases.is_held(lease)
     }
 }
 
@@ -95,15 +93,20 @@ impl Sweep {
             done: 0,
             counts: vec![0; usize::from(BackendId::MAX) + 1],
             severed: BTreeMap::new(),
-            lost: Lost::default(),
-            lost_severed: 0,
+            lost: None,
         }
     }
 
     /// From now on connections under these leases are severed while this node does not hold them.
     pub fn lose(&mut self, ids: impl IntoIterator<Item = LeaseId>, leases: Arc<Leases>) {
-        self.lost.ids.extend(ids);
-        self.lost.leases = Some(leases);
+        let lost = self.lost.get_or_insert_with(|| {
+            Box::new(Lost {
+                ids: BTreeSet::new(),
+                leases,
+                severed: 0,
+            })
+        });
+        lost.ids.extend(ids);
     }
 
     /// Goes on from where it is, once around, by other terms.
@@ -123,7 +126,7 @@ impl Sweep {
         SweepReport {
             flows: counts.filter(|(_, count)| *count > 0).collect(),
             severed: self.severed,
-            lost: self.lost_severed,
+            lost: self.lost.map_or(0, |lost| lost.severed),
             repointed: self.repointed,
         }
     }
@@ -177,13 +180,14 @@ impl<A: Address> FlowTable<A> {
                 continue;
             }
             sweep.counts[usize::from(backend)] += 1;
-            let is_lost = sweep.lost.contains(found.word.lease());
+            let lost = sweep.lost.as_deref_mut();
+            let lost = lost.filter(|lost| lost.contains(found.word.lease()));
             let is_reset = terms.and_then(|terms| terms.ending) == Some(Ending::Reset);
-            if (is_lost || is_reset) && sever(self, &found, now) {
+            if (lost.is_some() || is_reset) && sever(self, &found, now) {
                 self.tell_both(&found, step);
-                match is_lost {
-                    true => sweep.lost_severed += 1,
-                    false => *sweep.severed.entry(backend).or_default() += 1,
+                match lost {
+                    Some(lost) => lost.severed += 1,
+                    None => *sweep.severed.entry(backend).or_default() += 1,
                 }
                 step.severed += 1;
             }
