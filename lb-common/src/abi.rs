@@ -7,7 +7,7 @@ use crate::lease::LeaseId;
 use crate::wire::{Be16, Ether, Ip};
 
 /// Pins live in a folder of this number below the pin directory.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// A backend of a service; 0 is never given out, so a zeroed entry names nobody.
 pub type BackendId = u16;

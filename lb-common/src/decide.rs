@@ -3,16 +3,19 @@
 use crate::abi::{Backend, BackendId, FragmentKey, Listen, Ports, Route, Service, ServiceId};
 use crate::answer;
 use crate::family::Address;
-use crate::flow_table::{self, FlowMemory, Loop, TICK_SHIFT, release};
-use crate::forward::send;
+use crate::flow_table::{self, FlowMemory, Loop, SHIFTED, TICK_SHIFT, TO_CLIENT, release};
+use crate::forward::{send, send_with};
 use crate::frame::Frame;
 use crate::lease::{self, LeaseId};
 use crate::lifetime::{Course, follow};
 use crate::neighbours;
 use crate::open::{self, Scratch};
-use crate::parse::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Parsed, RST, ether, ipv4, ipv6};
+use crate::parse::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, FIN, Parsed, RST, ether, ipv4, ipv6};
+use crate::port_rest::{self, Notes};
+use crate::rewrite::{rewrite, rewrite_shifted};
 use crate::signs::Signal;
 use crate::stage::Stage;
+use crate::timestamps;
 use crate::unusual;
 use crate::verdict::Reason;
 use crate::wire::{Be32, Ip};
@@ -33,6 +36,9 @@ pub trait Tables: Flows<Be32> + Flows<Ip> + Loop {
     fn backend(&self, id: BackendId) -> Option<&Backend>;
     /// Counts the searches for a source port, by `ports::endpoint`.
     fn port_turn(&self, endpoint: u16) -> u64;
+    /// A line of the memory of `port_rest`.
+    #[expect(clippy::mut_from_ref, reason = "CPUs that write a line at once spoil hints at most")]
+    fn port_notes(&self, line: u32) -> Option<&mut Notes>;
     /// When the last of them towards this backend failed, in ticks.
     fn exhausted_at(&self, id: BackendId) -> u32;
     fn note_exhausted(&self, id: BackendId, now: u32);
@@ -84,6 +90,8 @@ pub fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T, ingress: u32) -> V
             Stage::OpenIpv6 => open::<_, Ip, _>(frame, tables, ingress),
             Stage::AnswerIpv4 => answer::<_, Be32, _>(frame, tables),
             Stage::AnswerIpv6 => answer::<_, Ip, _>(frame, tables),
+            Stage::ClockIpv4 => clock::<_, Be32, _>(frame, tables),
+            Stage::ClockIpv6 => clock::<_, Ip, _>(frame, tables),
         };
     }
     verdict
@@ -132,6 +140,8 @@ pub fn by_flow<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables
             return Verdict::Stop(reason);
         }
         match follow(tables, parsed, &flow) {
+            Course::EndsLast => return hand_over(tables, parsed, 0, A::CLOCK),
+            Course::Goes if flow.word.has(SHIFTED) => return hand_over(tables, parsed, 0, A::CLOCK),
             Course::Goes => {
                 return match send(frame, tables, parsed, &flow) {
                     Err(Reason::TooBig) => hand_over(tables, parsed, flow.entry.rewrite().l4_delta, A::ANSWER),
@@ -173,6 +183,9 @@ pub fn open<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: &
     let Some(flow) = flow else {
         return Verdict::Stop(Reason::FlowRace);
     };
+    if flow.word.has(SHIFTED) {
+        return Verdict::Next(A::CLOCK);
+    }
     match send(frame, tables, &opening.parsed.bounded(), &flow) {
         Err(Reason::TooBig) => Verdict::Next(A::ANSWER),
         sent => settle(sent),
@@ -197,6 +210,29 @@ pub fn answer<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables:
         Some(()) => Verdict::Answer(reason),
         None => Verdict::Stop(reason),
     }
+}
+
+/// Sends on a packet whose timestamps matter, of a flow that an earlier stage has found.
+#[inline(always)]
+pub fn clock<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: &T) -> Verdict {
+    let Some(opening) = Scratch::<A>::opening(tables) else {
+        return Verdict::Stop(Reason::StageMissing);
+    };
+    let parsed = opening.parsed.bounded();
+    let Some(flow) = flow_table::find(tables, &parsed.key) else {
+        return Verdict::Stop(Reason::FlowRace);
+    };
+    let timestamps = timestamps::find(frame, tables, &parsed);
+    if parsed.tcp_flags & FIN != 0 && !flow.word.has(TO_CLIENT) {
+        port_rest::note_end(frame, tables, &parsed, &flow, timestamps);
+    }
+    settle(send_with(frame, tables, (&parsed).into(), &flow, |frame, new| {
+        if flow.word.has(SHIFTED) {
+            rewrite_shifted(frame, &parsed, &flow, timestamps)
+        } else {
+            rewrite(frame, &parsed, new)
+        }
+    }))
 }
 
 #[inline(always)]

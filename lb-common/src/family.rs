@@ -29,6 +29,7 @@ pub trait Address: Field + Copy + Default + PartialEq + Debug {
     const UNUSUAL: Stage;
     const OPEN: Stage;
     const ANSWER: Stage;
+    const CLOCK: Stage;
     /// Types and codes.
     const PORT_UNREACHABLE: u16;
     const TOO_BIG: u16;
@@ -87,6 +88,7 @@ impl Address for Be32 {
     const UNUSUAL: Stage = Stage::UnusualIpv4;
     const OPEN: Stage = Stage::OpenIpv4;
     const ANSWER: Stage = Stage::AnswerIpv4;
+    const CLOCK: Stage = Stage::ClockIpv4;
     const PORT_UNREACHABLE: u16 = 0x0303;
     const TOO_BIG: u16 = 0x0304;
 
@@ -227,6 +229,7 @@ impl Address for Ip {
     const UNUSUAL: Stage = Stage::UnusualIpv6;
     const OPEN: Stage = Stage::OpenIpv6;
     const ANSWER: Stage = Stage::AnswerIpv6;
+    const CLOCK: Stage = Stage::ClockIpv6;
     const PORT_UNREACHABLE: u16 = 0x0104;
     const TOO_BIG: u16 = 0x0200;
 

@@ -18,7 +18,7 @@ use crate::wire::Be32;
 
 pub use entry::{Entry, FlowEntry, Rewrite, TICK_SHIFT};
 pub use key::FlowKey;
-pub use word::{ANSWERED, DOUBTED, FIN_SEEN, Manner, RESET, State, TO_CLIENT, Word};
+pub use word::{ANSWERED, DOUBTED, FIN_SEEN, Manner, RESET, SHIFTED, State, TO_CLIENT, Word};
 
 /// The memory of a flow table: a power of two of entries.
 pub trait FlowMemory<A>: Loop {
@@ -245,11 +245,12 @@ impl Claim {
         }
     }
 
+    /// Puts an MTU, or a shift, where most entries have the change of a checksum.
     #[inline(always)]
-    pub fn set_mtu<A: Address, M: FlowMemory<A>>(&self, memory: &M, mtu: u16) {
+    pub fn put_for_l4_delta<A: Address, M: FlowMemory<A>>(&self, memory: &M, number: u16) {
         if let Some(entry) = memory.entry(self.index) {
             // SAFETY: as in `fill`.
-            unsafe { entry.write_mtu(mtu) }
+            unsafe { entry.write_for_l4_delta(number) }
         }
     }
 

@@ -20,6 +20,7 @@ pub mod lifetime;
 pub mod neighbours;
 pub mod open;
 pub mod parse;
+pub mod port_rest;
 pub mod ports;
 pub mod rewrite;
 #[cfg(not(test))]
@@ -27,6 +28,7 @@ pub mod shared;
 pub mod signs;
 pub mod stage;
 pub mod steer;
+pub mod timestamps;
 pub mod unusual;
 pub mod verdict;
 pub mod wire;

@@ -24,6 +24,8 @@ pub enum Course {
     BeginsAnew,
     /// The flow is severed, and its sender is still to learn that.
     Severed,
+    /// The client ends its side after the backend did, which will remember the connection for a while.
+    EndsLast,
 }
 
 /// Keeps the flow's state.
@@ -55,7 +57,7 @@ pub fn follow<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, 
     if parsed.tcp_flags & RST != 0 {
         reset(tables, parsed, flow);
     } else if parsed.tcp_flags & FIN != 0 {
-        end(tables, flow);
+        return end(tables, flow);
     } else if flow.word.is(State::HalfOpen) {
         confirm(tables, parsed, flow);
     } else if quiet {
@@ -110,17 +112,21 @@ fn reset<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flow:
 
 /// A FIN is remembered; the second one closes the flow.
 #[inline(always)]
-fn end<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>) {
+fn end<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>) -> Course {
     flow.change(tables, |word| word.with_mark(FIN_SEEN));
     if flow.word.mode() != Mode::Nat {
         // The backend's FIN goes another way. What the client still acknowledges keeps the flow.
         move_both(tables, flow, Word::ended);
-        return;
+        return Course::Goes;
     }
     // Looked at after our own mark is there for all to see: of two sides that end at once, one sees both.
     if partner(tables, flow).is_some_and(|other| other.word.has(FIN_SEEN)) {
         move_both(tables, flow, Word::ended);
+        if !flow.word.has(TO_CLIENT) {
+            return Course::EndsLast;
+        }
     }
+    Course::Goes
 }
 
 /// A TCP flow is established when the backend answered the SYN and the client then spoke again: a client that is

@@ -5,12 +5,14 @@
 use crate::abi::{Backend, BackendId, Listen, Mode, NextHop};
 use crate::decide::{Flows, Tables};
 use crate::family::Address;
-use crate::flow_table::{Claim, Claimed, FlowKey, Manner, TO_CLIENT, claim};
+use crate::flow_table::{Claim, Claimed, FlowKey, Loop, Manner, SHIFTED, TO_CLIENT, claim};
 use crate::frame::Frame;
 use crate::lease;
 use crate::parse::{ETHER_SOURCE, Parsed};
+use crate::port_rest::Numbers;
 use crate::ports;
 use crate::steer::steer;
+use crate::timestamps;
 use crate::verdict::Reason;
 use crate::wire::{Be16, Ip};
 
@@ -29,6 +31,10 @@ pub struct Opening<A> {
     pub reply: FlowKey<A>,
     /// Towards the client.
     pub back: NextHop,
+    /// Of the client's first packet.
+    pub syn: Numbers,
+    /// Of the flow's timestamps, as in `port_rest`.
+    pub shift: u16,
 }
 
 /// Memory for one `Opening`, of whoever opens a flow just now and of nobody else.
@@ -89,7 +95,9 @@ pub fn open<F: Frame, A: Address, T: Tables + Flows<A>>(
         return enter_one_way(tables, opening, backend);
     }
     opening.back = way_back(frame, tables, &key.source.ip(), ingress).ok_or(Reason::NextHopUnknown)?;
+    read_numbers(frame, tables, opening);
     let to_client = ports::claim_port(tables, opening, backend)?;
+    opening.shift = ports::shift(tables, opening);
     enter(tables, opening, backend, &to_client)
 }
 
@@ -108,9 +116,15 @@ fn enter<A: Address, T: Tables + Flows<A>>(
     let now = tables.now();
     to_client.fill(tables, (reply, key), &opening.back, to_backend.index, now);
     to_backend.fill(tables, (key, reply), &backend.next_hop, to_client.index, now);
-    to_client.publish::<A, _>(tables, opening.backend, opening.manner, TO_CLIENT);
+    let mut marks = 0;
+    if opening.shift != 0 {
+        marks = SHIFTED;
+        to_client.put_for_l4_delta::<A, _>(tables, opening.shift);
+        to_backend.put_for_l4_delta::<A, _>(tables, opening.shift);
+    }
+    to_client.publish::<A, _>(tables, opening.backend, opening.manner, marks | TO_CLIENT);
     tables.count_new_flow(opening.backend);
-    to_backend.publish::<A, _>(tables, opening.backend, opening.manner, 0);
+    to_backend.publish::<A, _>(tables, opening.backend, opening.manner, marks);
     Ok(to_backend.index)
 }
 
@@ -133,10 +147,23 @@ fn enter_one_way<A: Address, T: Tables + Flows<A>>(
     let (key, reply) = (&opening.parsed.key, &opening.reply);
     let claim = claimed(claim(tables, key))?;
     claim.fill(tables, (key, reply), &backend.next_hop, claim.index, tables.now());
-    claim.set_mtu::<A, _>(tables, opening.mtu);
+    claim.put_for_l4_delta::<A, _>(tables, opening.mtu);
     tables.count_new_flow(opening.backend);
     claim.publish::<A, _>(tables, opening.backend, opening.manner, 0);
     Ok(claim.index)
+}
+
+/// Reads what a backend will compare of a client's first packet.
+//
+// VERIFIER: a function of its own, after which it knows as much of the frame as before.
+#[inline(never)]
+fn read_numbers<F: Frame, A: Address>(frame: &F, loops: &impl Loop, opening: &mut Opening<A>) {
+    let parsed = opening.parsed.bounded();
+    let at = timestamps::find(frame, loops, &parsed);
+    opening.syn = Numbers {
+        sequence: parsed.sequence,
+        timestamp: at.and_then(|at| timestamps::value(frame, at)),
+    };
 }
 
 #[inline(always)]

@@ -25,7 +25,7 @@ pub const ETHER_HEADER: usize = 14;
 const TAG: usize = 4;
 const MAX_TAGS: usize = 2;
 /// Beyond every chain of headers that is followed.
-const MAX_L4: usize = 8400;
+pub const MAX_L4: usize = 8400;
 
 pub const ETHER_TYPE_IPV4: u16 = 0x0800;
 pub const ETHER_TYPE_ARP: u16 = 0x0806;

@@ -4,11 +4,12 @@
 
 use core::num::NonZeroU32;
 
-use crate::abi::{Backend, MAX_SNAT, SNAT_PORTS_HIGH, SNAT_PORTS_LOW};
+use crate::abi::{Backend, MAX_SNAT, SNAT_PORTS_HIGH, SNAT_PORTS_LOW, TCP};
 use crate::decide::{Flows, Tables};
 use crate::family::Address;
-use crate::flow_table::{Claim, Claimed, FlowKey, Found, State, claim, find, partner, release};
+use crate::flow_table::{Claim, Claimed, FlowKey, FlowMemory, Found, State, claim, find, partner, release};
 use crate::open::Opening;
+use crate::port_rest;
 use crate::verdict::Reason;
 use crate::wire::Be16;
 
@@ -16,6 +17,8 @@ use crate::wire::Be16;
 const TRIES: u32 = 1024;
 /// For a tick after such a search has failed: many of them would cost the flows that there are.
 const TRIES_WHEN_EXHAUSTED: u32 = 16;
+/// So many ports are passed over on which the backend would refuse the client's SYN: each refuses every second one.
+const PASSED_OVER: u32 = 16;
 /// After so many half-open flows met, one that has been silent for a while gives up its port; after so many, any. Where
 /// most ports belong to what is established, the few that are met are handshakes just being made.
 const HALF_OPEN_BEFORE_SILENT: usize = 4;
@@ -23,9 +26,8 @@ const HALF_OPEN_BEFORE_ANY: usize = 8;
 /// In ticks: a second, the last of several retransmissions.
 const SILENCE: u32 = 8;
 
-/// Claims the reply's entry under a free port: the next in turn, else one after a place that the flow's hash decides. A
-/// backend that ended a connection remembers its port for a minute, and may refuse there what comes from a client of
-/// another clock; in turn, a port rests for as long as can be.
+/// Claims the reply's entry under a free port: the next in turn, else one after a place that the flow's hash decides. In
+/// turn, a port rests for as long as can be; where that was too short, `port_rest` says what makes the backend take it.
 ///
 /// A function of its own in the kernel too: its stack is short.
 #[inline(never)]
@@ -34,7 +36,7 @@ pub fn claim_port<A: Address, T: Tables + Flows<A>>(
     opening: &mut Opening<A>,
     backend: &Backend,
 ) -> Result<Claim, Reason> {
-    let turn = tables.port_turn(endpoint(&opening.reply)) as u32;
+    let turn = first_try(tables, opening, backend);
     let start = opening.hash as u32;
     let reply = &mut opening.reply;
     let pool = Pool::of(backend);
@@ -74,6 +76,44 @@ pub fn claim_port<A: Address, T: Tables + Flows<A>>(
         }
     }
     outcome
+}
+
+/// The number of the next pair in turn, or of one soon after it. A SYN without timestamps cannot be made newer, so pairs are
+/// passed over on which the backend would refuse it.
+#[inline(never)]
+fn first_try<A: Address, T: Tables + Flows<A>>(tables: &T, opening: &mut Opening<A>, backend: &Backend) -> u32 {
+    let turn = tables.port_turn(endpoint(&opening.reply)) as u32;
+    let mut passed = tables.forget(0) as u32;
+    if opening.reply.protocol == TCP && opening.syn.timestamp.is_none() {
+        let pool = Pool::of(backend);
+        tables.repeat(PASSED_OVER, |number| {
+            passed = number;
+            pool.put(&mut opening.reply, backend, turn.wrapping_add(number)) && needed_shift(tables, opening).is_none()
+        });
+    }
+    // VERIFIER: one number, whichever way it came.
+    tables.forget(turn.wrapping_add(passed) as usize) as u32
+}
+
+/// How far the timestamps of the flow that `opening` has a port for must be shifted, as in `port_rest`.
+///
+/// A function of its own in the kernel too: its stack is short.
+#[inline(never)]
+pub fn shift<A: Address, T: Tables + Flows<A>>(tables: &T, opening: &Opening<A>) -> u16 {
+    let units = match opening.syn.timestamp {
+        Some(_) => needed_shift(tables, opening).unwrap_or_default(),
+        None => 0,
+    };
+    tables.forget(units as usize) as u16
+}
+
+#[inline(always)]
+fn needed_shift<A: Address, T: Tables + Flows<A>>(tables: &T, opening: &Opening<A>) -> Option<u16> {
+    let line = port_rest::line(&opening.reply, FlowMemory::<A>::mask(tables));
+    match tables.port_notes(line) {
+        Some(notes) => port_rest::needed_shift(notes, &opening.reply, &opening.syn, tables.now()),
+        None => Some(0),
+    }
 }
 
 /// Whose ports are taken in turn: where the flow's packets go, whatever service sends them there. `reply` is from there to

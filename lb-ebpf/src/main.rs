@@ -63,6 +63,16 @@ pub fn naru_answer_ipv6(ctx: XdpContext) -> u32 {
     act(&ctx, tell::refusal::<Ip>(&ctx, verdict))
 }
 
+#[xdp(frags)]
+pub fn naru_clock_ipv4(ctx: XdpContext) -> u32 {
+    act(&ctx, decide::clock::<_, Be32, _>(&mut Packet::new(&ctx), &Maps))
+}
+
+#[xdp(frags)]
+pub fn naru_clock_ipv6(ctx: XdpContext) -> u32 {
+    act(&ctx, decide::clock::<_, Ip, _>(&mut Packet::new(&ctx), &Maps))
+}
+
 #[inline(always)]
 fn act(ctx: &XdpContext, verdict: Verdict) -> u32 {
     let reason = match verdict {

@@ -16,6 +16,7 @@ use lb_common::decide::Tables;
 use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Loop};
 use lb_common::lease::{self, LeaseId, MAX_LEASES};
 use lb_common::open::{Opening, Scratch};
+use lb_common::port_rest::Notes;
 use lb_common::shared;
 use lb_common::signs::Signal;
 use lb_common::stage::Stage;
@@ -67,6 +68,9 @@ static ACTIVE: Array<u64, { MAX_BACKENDS as usize }, { FLOW_FLAGS as usize }> = 
 /// By `ports::endpoint`; the daemon that makes it fills it.
 #[btf_map]
 static PORT_TURNS: Array<u64, { MAX_PORT_TURNS as usize }, { FLOW_FLAGS as usize }> = Array::new();
+/// By `port_rest::line`; the daemon resizes it with `FLOWS`.
+#[btf_map]
+static PORT_NOTES: Array<Notes, 128, { FLOW_FLAGS as usize }> = Array::new();
 /// By `ServiceId`.
 #[btf_map]
 static TURNS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
@@ -275,6 +279,12 @@ impl Tables for Maps {
     #[inline(always)]
     fn port_turn(&self, endpoint: u16) -> u64 {
         PORT_TURNS.get_ptr_mut(u32::from(endpoint)).map_or(0, count_up)
+    }
+
+    #[inline(always)]
+    fn port_notes(&self, line: u32) -> Option<&mut Notes> {
+        // SAFETY: an element of a map, made of words; CPUs that write one at once spoil hints at most.
+        PORT_NOTES.get_ptr_mut(line).map(|notes| unsafe { &mut *notes })
     }
 
     #[inline(always)]

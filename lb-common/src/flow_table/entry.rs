@@ -22,7 +22,8 @@ pub struct Rewrite<A> {
     pub destination_port: Be16,
     pub next_hop: NextHop,
     pub ip_delta: u16,
-    /// Of `Mode::DsrIpip`, which touches no checksum, the longest packet that the way to the backend takes.
+    /// Of `Mode::DsrIpip`, which touches no checksum, the longest packet that the way to the backend takes. Of a flow
+    /// marked `SHIFTED` the shift, as in `port_rest`; its delta comes from `Entry::l4_delta`.
     pub l4_delta: u16,
 }
 
@@ -197,13 +198,25 @@ impl<A: Address> Entry<A> {
         write!(self.last_seen, now);
     }
 
-    /// Of `Mode::DsrIpip`.
+    /// See `Rewrite::l4_delta`.
     ///
     /// # Safety
     /// As `write`.
     #[inline(always)]
-    pub(super) unsafe fn write_mtu(&self, mtu: u16) {
-        write!(self.rewrite.l4_delta, mtu);
+    pub(super) unsafe fn write_for_l4_delta(&self, number: u16) {
+        write!(self.rewrite.l4_delta, number);
+    }
+
+    /// What the rewrite changes of a TCP checksum, where the field of that name says something else.
+    #[inline(always)]
+    pub fn l4_delta(&self) -> Delta {
+        let new = self.rewrite();
+        let addresses = Delta::NONE
+            .add16(new.ip_delta)
+            .replace16(Delta::TTL_DECREMENT.fold(), 0);
+        addresses
+            .replace16(read!(self.source_port).be, new.source_port.be)
+            .replace16(read!(self.destination_port).be, new.destination_port.be)
     }
 
     /// Points a live flow at another next hop. A packet in between may leave with half of the old one.

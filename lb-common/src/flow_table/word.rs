@@ -39,6 +39,8 @@ pub const RESET: u8 = 8;
 const EARLY: u8 = 32;
 /// A RST came whose number was not to be believed.
 pub const DOUBTED: u8 = 16;
+/// The client's TCP timestamps are shifted on their way.
+pub const SHIFTED: u8 = 64;
 
 /// `serial:16 | backend:16 | lease:6 | mode:2 | marks:8 | protocol:8 | state:8`; while claimed, `serial:16 | tag:32 |
 /// protocol:8 | state:8`.

@@ -78,6 +78,7 @@ fn all_cases() -> BTreeSet<String> {
         ("lost_backends", lost_backends::CASES),
         ("new_flows", new_flows::CASES),
         ("not_ours", not_ours::CASES),
+        ("port_rest", port_rest::CASES),
         ("ports", ports::CASES),
         ("signs", signs::CASES),
     ];

@@ -87,6 +87,7 @@ mod lost_backends;
 mod net;
 mod new_flows;
 mod not_ours;
+mod port_rest;
 mod ports;
 mod random;
 mod signs;

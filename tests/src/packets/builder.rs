@@ -53,6 +53,8 @@ pub struct Builder {
     pub flags: u8,
     /// Sequence and acknowledgment number.
     pub sequence: (u32, u32),
+    /// Of TCP, a multiple of four bytes.
+    pub tcp_options: Vec<u8>,
     pub window: u16,
     pub payload: Vec<u8>,
     pub udp_checksum: bool,
@@ -87,6 +89,7 @@ impl Builder {
             destination_port: destination.port(),
             flags: SYN,
             sequence: (1000, 0),
+            tcp_options: Vec::new(),
             window: 0xffff,
             payload: Vec::new(),
             udp_checksum: true,
@@ -253,8 +256,10 @@ impl Builder {
             Protocol::Tcp => {
                 let numbers = [self.sequence.0.to_be_bytes(), self.sequence.1.to_be_bytes()].concat();
                 let window = self.window.to_be_bytes().to_vec();
-                let rest = [vec![0x50, self.flags], window, vec![0; 4]].concat();
-                ([ports, numbers, rest, self.payload.clone()].concat(), 16)
+                let words = 5 + self.tcp_options.len() / 4;
+                let rest = [vec![(words << 4) as u8, self.flags], window, vec![0; 4]].concat();
+                let options = self.tcp_options.clone();
+                ([ports, numbers, rest, options, self.payload.clone()].concat(), 16)
             }
             Protocol::Udp => {
                 let length = (8 + self.payload.len()) as u16;

@@ -9,6 +9,7 @@ use lb_common::flow_table::{Entry, FlowEntry, FlowMemory, Loop, TICK_SHIFT};
 use lb_common::frame::Frame;
 use lb_common::lease::{FOR_GOOD, LeaseId, MAX_LEASES};
 use lb_common::open::{Opening, Scratch};
+use lb_common::port_rest::{ENTRIES_PER_LINE, Notes};
 use lb_common::signs::Signal;
 use lb_common::verdict::Reason;
 use lb_common::wire::{Be32, Ip};
@@ -27,6 +28,7 @@ pub struct Model {
     active: RefCell<BTreeMap<BackendId, i64>>,
     turns: RefCell<BTreeMap<ServiceId, u64>>,
     pub(super) port_turns: RefCell<BTreeMap<u16, u64>>,
+    pub(super) port_notes: Box<[Cell<Notes>]>,
     fragments: RefCell<BTreeMap<FragmentKey, Ports>>,
     /// Not set: later stages are not loaded.
     pub stages: Cell<bool>,
@@ -52,6 +54,9 @@ impl Model {
             active: RefCell::default(),
             turns: RefCell::default(),
             port_turns: RefCell::default(),
+            port_notes: (0..entries / ENTRIES_PER_LINE as usize)
+                .map(|_| Cell::default())
+                .collect(),
             fragments: RefCell::default(),
             stages: Cell::new(true),
             now: Cell::new(1),
@@ -88,6 +93,7 @@ impl Model {
         self.active.take();
         self.turns.take();
         self.port_turns.take();
+        self.port_notes.iter().for_each(|line| line.set(Notes::default()));
         self.fragments.take();
         self.now.set(1);
         self.last_sent.take();
@@ -217,6 +223,13 @@ impl Tables for Model {
 
     fn port_turn(&self, endpoint: u16) -> u64 {
         count_up(&self.port_turns, endpoint)
+    }
+
+    fn port_notes(&self, line: u32) -> Option<&mut Notes> {
+        // SAFETY: one decision at a time, which asks for it once in each stage.
+        self.port_notes
+            .get(line as usize)
+            .map(|notes| unsafe { &mut *notes.as_ptr() })
     }
 
     fn active_flows(&self, id: BackendId) -> u64 {

@@ -1,5 +1,6 @@
 //! What the program notes of backends in maps of its own, which the daemon never sees: kept the same on both sides.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
@@ -8,6 +9,7 @@ use aya::maps::{Array, Map, MapData, MapInfo};
 use lb_common::abi::{Backend, BackendId, SNAT_PORTS_HIGH, SNAT_PORTS_LOW, TCP, UDP};
 use lb_common::family::Address;
 use lb_common::flow_table::FlowKey;
+use lb_common::port_rest::Notes as PortNotes;
 use lb_common::ports::endpoint;
 use lb_common::wire::{Be32, Ip};
 use lb_userspace::io::bpf::Kernel;
@@ -16,6 +18,7 @@ use super::model::Model;
 
 pub(super) struct Notes {
     port_turns: Array<MapData, u64>,
+    port_notes: Array<MapData, PortNotes>,
     exhausted: Array<MapData, u32>,
     signed: Array<MapData, u32>,
 }
@@ -24,6 +27,7 @@ impl Notes {
     pub(super) fn of(kernel: &Kernel) -> Result<Self> {
         Ok(Self {
             port_turns: array(kernel, "PORT_TURNS")?,
+            port_notes: array(kernel, "PORT_NOTES")?,
             exhausted: array(kernel, "EXHAUSTED")?,
             signed: array(kernel, "SIGNED")?,
         })
@@ -54,6 +58,10 @@ impl Notes {
 
     /// None of what happened at some time has happened.
     pub(super) fn forget_ticks(&mut self, model: &Model, backends: impl Iterator<Item = BackendId>) -> Result<()> {
+        for (line, of_model) in written(model) {
+            self.port_notes.set(line, PortNotes::default(), 0)?;
+            of_model.set(PortNotes::default());
+        }
         for id in backends {
             for (of_kernel, of_model) in [
                 (&mut self.exhausted, &model.exhausted),
@@ -68,6 +76,9 @@ impl Notes {
 
     /// Whenever the kernel says it was.
     pub(super) fn agree(&self, model: &Model, backends: impl Iterator<Item = BackendId>) -> Result<()> {
+        for (line, of_model) in written(model) {
+            of_model.set(self.port_notes.get(&line, 0)?);
+        }
         for id in backends {
             for (of_kernel, of_model) in [(&self.exhausted, &model.exhausted), (&self.signed, &model.signed)] {
                 of_model[usize::from(id)].set(of_kernel.get(&u32::from(id), 0)?);
@@ -75,6 +86,12 @@ impl Notes {
         }
         Ok(())
     }
+}
+
+/// The lines of `port_rest` that a packet has written to.
+fn written(model: &Model) -> impl Iterator<Item = (u32, &Cell<PortNotes>)> {
+    let lines = (0..).zip(&model.port_notes);
+    lines.filter(|(_, line)| line.get() != PortNotes::default())
 }
 
 fn endpoint_of(backend: &Backend, protocol: u8) -> u16 {

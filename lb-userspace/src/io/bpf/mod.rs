@@ -28,6 +28,7 @@ use lb_common::abi::{
 };
 use lb_common::flow_table::FlowEntry;
 use lb_common::lease::{LeaseId, MAX_LEASES};
+use lb_common::port_rest::{ENTRIES_PER_LINE, Notes};
 use lb_common::verdict::{MAX_REASONS, Reason};
 use lb_common::wire::{Be32, Ip};
 
@@ -47,6 +48,7 @@ use crate::core::network::Prefix;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/naru-xdp"));
 
 const PROGRAM: &str = "naru";
+const PORT_NOTES: &str = "PORT_NOTES";
 const PORT_TURNS: &str = "PORT_TURNS";
 
 pub struct Kernel {
@@ -101,6 +103,8 @@ impl Kernel {
         };
         // One mask serves both.
         pins.check(&Shape::of::<u32, FlowEntry<Ip>>("FLOWS6", Some(entries)))?;
+        let notes = entries / ENTRIES_PER_LINE;
+        pins.check(&Shape::of::<u32, Notes>(PORT_NOTES, Some(notes)))?;
         let mask = entries - 1;
         let turns_are_new = !pins.map(PORT_TURNS).exists();
         let paths: Vec<_> = SHAPES.iter().map(|shape| (shape.name, pins.map(shape.name))).collect();
@@ -111,6 +115,7 @@ impl Kernel {
         let mut object = loader
             .map_max_entries("FLOWS", entries)
             .map_max_entries("FLOWS6", entries)
+            .map_max_entries(PORT_NOTES, notes)
             .override_global("FLOW_MASK", &mask, true)
             .override_global(aya_log::LEVEL, &told::level(), true)
             .load(OBJECT)
@@ -377,6 +382,7 @@ const SHAPES: &[Shape] = &[
     Shape::of::<u32, u64>("VERDICTS", Some(MAX_REASONS)),
     Shape::of::<u32, Traffic>("TRAFFIC", Some(MAX_BACKENDS)),
     Shape::of::<u32, u64>("ACTIVE", Some(MAX_BACKENDS)),
+    Shape::of::<u32, Notes>(PORT_NOTES, None),
     Shape::of::<u32, u64>(PORT_TURNS, Some(MAX_PORT_TURNS)),
     Shape::of::<u32, u64>("LEASES", Some(MAX_LEASES)),
     Shape::of::<Ip, u32>("SHARED_ADDRESSES", Some(MAX_SHARED_ADDRESSES)),

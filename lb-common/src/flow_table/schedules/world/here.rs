@@ -13,6 +13,7 @@ use crate::flow_table::{Entry, FlowKey, FlowMemory, Loop, PROBES, TICK_SHIFT};
 use crate::frame::Frame;
 use crate::lease::{FOR_GOOD, LeaseId};
 use crate::open::{Opening, Scratch};
+use crate::port_rest::Notes;
 use crate::signs::Signal;
 use crate::wire::{Be32, Ip};
 
@@ -179,6 +180,10 @@ impl Tables for Here<'_> {
 
     fn port_turn(&self, _: u16) -> u64 {
         (self.port - SNAT_PORTS_LOW.0).into()
+    }
+
+    fn port_notes(&self, _: u32) -> Option<&mut Notes> {
+        None
     }
 
     /// Just now.
