@@ -146,11 +146,18 @@ fn flows_outlive_the_interface_they_came_by() {
     case(|lab| {
         let net = Topology::new(lab, 2)?;
         let _nginx = Nginx::on_each(lab, &net)?;
-        let text = net.service("web", "tcp", 80, &[1, 1]) + &net.service6("web6", "tcp", 80, &[1, 1]);
+        let text = "[node]\ninterfaces = [\"clients\", \"servers\"]\n\n".to_owned()
+            + &net.service("web", "tcp", 80, &[1, 1])
+            + &net.service6("web6", "tcp", 80, &[1, 1]);
         let naru = Naru::run(lab, &net.node, &text)?;
         let transfers = [LISTEN, LISTEN6].map(|listen| Transfers::start(&net.client, listen, 15));
 
-        let _pass = net.make_clients_again()?;
+        // What comes for the addresses while the program is not there is answered by the host.
+        let _pass = net.make_clients_again(|| {
+            until_true(SOON * 2, "no program on the new interface", || {
+                Ok(net.node.stdout("ip", &["link", "show", "clients"])?.contains("xdp"))
+            })
+        })?;
         until_true(SOON * 2, "nothing is served by the new interface", || Ok(served(&net)))?;
         for transfers in transfers {
             assert_unbroken(&transfers?.finish(), 15);

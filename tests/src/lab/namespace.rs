@@ -141,6 +141,11 @@ impl Namespace {
         self.filter("iif != lo tcp flags & (syn|ack) == syn counter drop")
     }
 
+    /// IP packets that come from this hardware address are lost. Until `join`.
+    pub fn ignore_sender(&self, mac: &str) -> Result<()> {
+        self.filter(&format!("ether saddr {mac} counter drop"))
+    }
+
     fn filter(&self, rule: &str) -> Result<()> {
         let chain = format!("chain incoming {{\ntype filter hook prerouting priority raw\n{rule}\n}}");
         let rules = format!("table inet loss {{}}\ndelete table inet loss\ntable inet loss {{\n{chain}\n}}\n");

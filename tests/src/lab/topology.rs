@@ -71,7 +71,8 @@ impl Topology {
             host.speak_ipv6()?;
         }
 
-        connect_client(&client, &node)?;
+        cable(&client, "eth0", &node, "clients")?;
+        put_addresses(&client, &node)?;
         switch.ip("link add bridge type bridge\nlink set bridge up")?;
         cable(&node, "servers", &switch, "node")?;
         switch.ip("link set node master bridge")?;
@@ -102,13 +103,13 @@ impl Topology {
         })
     }
 
-    /// The interface to the client is deleted and made again, with the addresses it had; with that of the client, which is
-    /// its other end. The program on that is for the caller to keep.
-    pub fn make_clients_again(&self) -> Result<PassProgram> {
+    /// The interface to the client is deleted and made again, with that of the client, which is its other end; then
+    /// `meanwhile`, then with the addresses they had. The program on the client's is for the caller to keep.
+    pub fn make_clients_again(&self, meanwhile: impl FnOnce() -> Result<()>) -> Result<PassProgram> {
         let ends = [(&self.client, "eth0"), (&self.node, "clients")];
         let macs = ends.map(|(namespace, interface)| namespace.link(interface));
         self.node.ip("link del clients")?;
-        connect_client(&self.client, &self.node)?;
+        cable(&self.client, "eth0", &self.node, "clients")?;
         for ((namespace, interface), link) in ends.into_iter().zip(macs) {
             let mac = link?.1.map(|byte| format!("{byte:02x}")).join(":");
             namespace.ip(&format!("link set {interface} address {mac}"))?;
@@ -116,6 +117,8 @@ impl Topology {
         self.client.no_offload("eth0")?;
         let mut pass = PassProgram::load()?;
         pass.attach(&self.client, "eth0")?;
+        meanwhile()?;
+        put_addresses(&self.client, &self.node)?;
         Ok(pass)
     }
 
@@ -164,8 +167,8 @@ impl Drop for Topology {
     }
 }
 
-fn connect_client(client: &Namespace, node: &Namespace) -> Result<()> {
-    cable(client, "eth0", node, "clients")?;
+/// Of the client, and of the node towards it.
+fn put_addresses(client: &Namespace, node: &Namespace) -> Result<()> {
     client.ip("addr add 198.18.0.2/24 dev eth0\naddr add 2001:db8::2/64 dev eth0 nodad")?;
     let addresses = [
         "198.18.0.1/24",
