@@ -210,8 +210,9 @@ fn no_server_keeps_the_daemon_busy() {
             "beside six that talk without end: {share:.2} of a core, down after {} ms",
             down.as_millis()
         ));
-        assert!(share < 0.3, "{share:.2} of a core");
-        assert!(down < Duration::from_secs(1), "{down:?}");
+        // Of an unoptimised daemon, for all six.
+        assert!(share < 0.7, "{share:.2} of a core");
+        assert!(down < Duration::from_millis(400), "{down:?}");
         Ok(())
     });
 }
