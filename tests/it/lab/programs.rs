@@ -7,9 +7,11 @@ use lb_tests::lab::*;
 use super::databases::EVENTUALLY;
 use super::*;
 
-/// Something that a program starts and leaves, in a session of its own; its number goes into `file`.
+/// Something that a program starts and leaves, in a session of its own. Its number goes into `file`, and then there is a file
+/// of the program's own number.
 fn script(file: &str, then: &str) -> String {
-    format!("setsid sh -c 'setsid sleep 1000 & echo $! >> {file}; sleep 1000' & {then}")
+    let left = format!("setsid sleep 1000 & echo $! >> {file}; : > {file}-$PROGRAM; sleep 1000");
+    format!("export PROGRAM=$$; setsid sh -c '{left}' & {then}")
 }
 
 fn config(net: &Topology, script: &str) -> String {
@@ -46,7 +48,7 @@ fn what_a_check_leaves_behind_is_killed_whatever_its_session() {
     case(|lab| {
         let net = Topology::new(lab, 1)?;
         let file = lab.folder().join("started").display().to_string();
-        let wait = format!("while [ ! -s {file} ]; do sleep 0.01; done; exit 0");
+        let wait = format!("while [ ! -e {file}-$$ ]; do sleep 0.01; done; exit 0");
         let mut naru = Naru::run(lab, &net.node, &config(&net, &script(&file, &wait)))?;
         until(EVENTUALLY, || {
             let (all, alive) = started(&file)?;
