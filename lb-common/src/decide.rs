@@ -3,14 +3,14 @@
 use crate::abi::{Backend, BackendId, FragmentKey, Listen, Ports, Route, Service, ServiceId};
 use crate::answer;
 use crate::family::Address;
-use crate::flow_table::{self, FlowMemory, Loop, SHIFTED, TICK_SHIFT, TO_CLIENT, release};
+use crate::flow_table::{self, FlowMemory, Loop, SHIFTED, TICK_SHIFT, release};
 use crate::forward::{send, send_with};
 use crate::frame::Frame;
 use crate::lease::{self, LeaseId};
 use crate::lifetime::{Course, follow};
 use crate::neighbours;
 use crate::open::{self, Scratch};
-use crate::parse::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, FIN, Parsed, RST, ether, ipv4, ipv6};
+use crate::parse::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Parsed, RST, ether, ipv4, ipv6};
 use crate::port_rest::{self, Notes};
 use crate::rewrite::{rewrite, rewrite_shifted};
 use crate::signs::Signal;
@@ -140,7 +140,7 @@ pub fn by_flow<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables
             return Verdict::Stop(reason);
         }
         match follow(tables, parsed, &flow) {
-            Course::EndsLast => return hand_over(tables, parsed, 0, A::CLOCK),
+            Course::Remembered => return hand_over(tables, parsed, 0, A::CLOCK),
             Course::Goes if flow.word.has(SHIFTED) => return hand_over(tables, parsed, 0, A::CLOCK),
             Course::Goes => {
                 return match send(frame, tables, parsed, &flow) {
@@ -223,8 +223,8 @@ pub fn clock<F: Frame, A: Address, T: Tables + Flows<A>>(frame: &mut F, tables: 
         return Verdict::Stop(Reason::FlowRace);
     };
     let timestamps = timestamps::find(frame, tables, &parsed);
-    if parsed.tcp_flags & FIN != 0 && !flow.word.has(TO_CLIENT) {
-        port_rest::note_end(frame, tables, &parsed, &flow, timestamps);
+    if flow.word.is_ended_towards_client() {
+        port_rest::note_end(frame, tables, &parsed, timestamps);
     }
     settle(send_with(frame, tables, (&parsed).into(), &flow, |frame, new| {
         if flow.word.has(SHIFTED) {

@@ -24,16 +24,14 @@ pub enum Course {
     BeginsAnew,
     /// The flow is severed, and its sender is still to learn that.
     Severed,
-    /// The client ends its side after the backend did, which will remember the connection for a while.
-    EndsLast,
+    /// The backend acknowledges the client's end after its own: from now on it remembers the connection for a while.
+    Remembered,
 }
 
 /// Keeps the flow's state.
 #[inline(always)]
 pub fn follow<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flow: &Found<A>) -> Course {
-    if parsed.tcp_flags & ACK != 0 {
-        flow.entry.acknowledge(parsed.acknowledgment);
-    }
+    let is_news = parsed.tcp_flags & ACK != 0 && flow.entry.acknowledge(parsed.acknowledgment);
     let quiet = parsed.tcp_flags & (SYN | FIN | RST) == 0;
     if quiet && flow.word.is_settled() {
         return Course::Goes;
@@ -57,9 +55,11 @@ pub fn follow<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, 
     if parsed.tcp_flags & RST != 0 {
         reset(tables, parsed, flow);
     } else if parsed.tcp_flags & FIN != 0 {
-        return end(tables, flow);
+        end(tables, flow);
     } else if flow.word.is(State::HalfOpen) {
         confirm(tables, parsed, flow);
+    } else if quiet && is_news && flow.word.is_ended_towards_client() {
+        return Course::Remembered;
     } else if quiet {
         survive(tables, parsed, flow);
     }
@@ -112,21 +112,17 @@ fn reset<A: Address, T: Tables + Flows<A>>(tables: &T, parsed: &Parsed<A>, flow:
 
 /// A FIN is remembered; the second one closes the flow.
 #[inline(always)]
-fn end<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>) -> Course {
+fn end<A: Address, T: Tables + Flows<A>>(tables: &T, flow: &Found<A>) {
     flow.change(tables, |word| word.with_mark(FIN_SEEN));
     if flow.word.mode() != Mode::Nat {
         // The backend's FIN goes another way. What the client still acknowledges keeps the flow.
         move_both(tables, flow, Word::ended);
-        return Course::Goes;
+        return;
     }
     // Looked at after our own mark is there for all to see: of two sides that end at once, one sees both.
     if partner(tables, flow).is_some_and(|other| other.word.has(FIN_SEEN)) {
         move_both(tables, flow, Word::ended);
-        if !flow.word.has(TO_CLIENT) {
-            return Course::EndsLast;
-        }
     }
-    Course::Goes
 }
 
 /// A TCP flow is established when the backend answered the SYN and the client then spoke again: a client that is

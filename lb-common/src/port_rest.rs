@@ -10,10 +10,10 @@
 
 use crate::decide::{Flows, Tables};
 use crate::family::Address;
-use crate::flow_table::{FlowKey, FlowMemory, Found, SHIFTED};
+use crate::flow_table::{FlowKey, FlowMemory};
 use crate::frame::Frame;
 use crate::parse::Parsed;
-use crate::timestamps::{self, UNIT_SHIFT, in_ticks};
+use crate::timestamps::{self, UNIT_SHIFT};
 
 /// In a line. A new note takes the place of the port's last one, of one that is too old to matter, or of any.
 const NOTES: usize = 8;
@@ -49,40 +49,21 @@ pub struct Numbers {
     pub timestamp: Option<u32>,
 }
 
-/// Notes what the backend will remember of a flow: the client's FIN came after its own.
+/// Notes what the backend remembers of a flow from now on, by the packet in which it acknowledges the client's FIN after
+/// its own: that says what it has seen last.
 #[inline(always)]
 pub fn note_end<F: Frame, A: Address, T: Tables + Flows<A>>(
     frame: &F,
     tables: &T,
-    fin: &Parsed<A>,
-    flow: &Found<A>,
+    last: &Parsed<A>,
     timestamps: Option<usize>,
 ) {
-    let Some(header) = timestamps::header_length(frame, fin) else {
-        return;
+    let seen = Numbers {
+        sequence: last.acknowledgment,
+        timestamp: timestamps.and_then(|at| timestamps::echo(frame, at)),
     };
-    let new = flow.entry.rewrite();
-    let reply = FlowKey {
-        source: new.destination,
-        destination: new.source,
-        source_port: new.destination_port,
-        destination_port: new.source_port,
-        protocol: fin.key.protocol,
-    };
-    let shift = if flow.word.has(SHIFTED) {
-        in_ticks(new.l4_delta)
-    } else {
-        0
-    };
-    let data = fin.end.wrapping_sub(fin.l4 + header) as u32;
-    let last = Numbers {
-        sequence: fin.sequence.wrapping_add(data).wrapping_add(1),
-        timestamp: timestamps
-            .and_then(|at| timestamps::value(frame, at))
-            .map(|value| value.wrapping_add(shift)),
-    };
-    if let Some(notes) = tables.port_notes(line(&reply, FlowMemory::<A>::mask(tables))) {
-        note(notes, &reply, &last, tables.now());
+    if let Some(notes) = tables.port_notes(line(&last.key, FlowMemory::<A>::mask(tables))) {
+        note(notes, &last.key, &seen, tables.now());
     }
 }
 
@@ -160,6 +141,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::timestamps::in_ticks;
     use crate::wire::{Be16, Be32};
 
     const NOW: u32 = 1_000_000;

@@ -22,7 +22,7 @@ const MAX_OPTIONS: u32 = 40;
 
 /// The length of a TCP header with its options.
 #[inline(always)]
-pub fn header_length<F: Frame, A>(frame: &F, parsed: &Parsed<A>) -> Option<usize> {
+fn header_length<F: Frame, A>(frame: &F, parsed: &Parsed<A>) -> Option<usize> {
     let byte: u8 = frame.read(parsed.l4 + DATA_OFFSET)?;
     Some((byte >> 4) as usize * 4)
 }
@@ -64,6 +64,12 @@ pub fn find<F: Frame, A>(frame: &F, loops: &impl Loop, parsed: &Parsed<A>) -> Op
 #[inline(always)]
 pub fn value<F: Frame>(frame: &F, at: usize) -> Option<u32> {
     frame.read::<Be32>(at + VALUE).map(Be32::get)
+}
+
+/// The other side's clock as the sender has seen it last.
+#[inline(always)]
+pub fn echo<F: Frame>(frame: &F, at: usize) -> Option<u32> {
+    frame.read::<Be32>(at + ECHO).map(Be32::get)
 }
 
 /// Adds to the client's clock, in its packets and in the backend's echo of it: so much the checksum changes.

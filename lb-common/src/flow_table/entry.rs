@@ -155,13 +155,15 @@ impl<A: Address> Entry<A> {
         read!(self.acknowledged)
     }
 
-    /// Written only when it changes, as by `touch`.
+    /// Written only when it changes, as by `touch`; true where it did.
     #[inline(always)]
-    pub fn acknowledge(&self, number: u32) {
-        if self.acknowledged() != number {
+    pub fn acknowledge(&self, number: u32) -> bool {
+        let is_news = self.acknowledged() != number;
+        if is_news {
             // SAFETY: by `new`; a u32 of its own, where a lost race leaves an older number.
             unsafe { shared::write_live(&raw mut (*self.at).acknowledged, number) }
         }
+        is_news
     }
 
     /// Writes all but the word: packets of `key` become ones that those of `answer` answer.

@@ -201,6 +201,13 @@ impl Word {
         }
     }
 
+    /// Of an entry towards the client: both sides have sent a FIN.
+    #[inline(always)]
+    pub const fn is_ended_towards_client(self) -> bool {
+        let marks = (self.0 >> 16) as u8 & (TO_CLIENT | FIN_SEEN | RESET);
+        self.is(State::Closing) && marks == TO_CLIENT | FIN_SEEN
+    }
+
     /// Its backend is lost: whatever its packets say, both sides are to hear it.
     #[inline(always)]
     pub const fn severed(self) -> Self {

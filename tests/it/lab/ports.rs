@@ -72,7 +72,7 @@ fn ports_of_closed_connections_serve_others_without_delay() {
 fn ports_that_come_round_serve_others_without_delay() {
     case(|lab| {
         let again = repeated_syns(lab, &CLIENTS, ROUND)?;
-        ensure!(again <= ROUND / 50, "{again} SYNs were sent again");
+        ensure!(again <= ROUND / 1000, "{again} SYNs were sent again");
         Ok(())
     });
 }
@@ -81,7 +81,7 @@ fn ports_that_come_round_serve_others_without_delay() {
 fn ports_that_come_round_serve_one_client_without_delay() {
     case(|lab| {
         let again = repeated_syns(lab, &CLIENTS[..1], ROUND)?;
-        ensure!(again <= ROUND / 50, "{again} SYNs were sent again");
+        ensure!(again <= ROUND / 1000, "{again} SYNs were sent again");
         Ok(())
     });
 }

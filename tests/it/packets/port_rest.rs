@@ -8,6 +8,7 @@ use super::*;
 cases! {
     all {
         a_syn_older_than_the_last_connection_gets_newer_timestamps,
+        a_server_that_closes_at_the_same_moment_remembers_too,
         timestamps_may_stand_anywhere_among_the_options,
         a_shifted_flow_takes_its_shift_into_the_next_one,
         a_newer_syn_keeps_its_timestamps,
@@ -45,15 +46,37 @@ fn with(packet: Builder, flags: u8, options: Vec<u8>) -> Builder {
     packet.flags(flags).with(|p| p.tcp_options = options)
 }
 
-/// A connection from port 2000 of ours that ends, its client's last numbers being these; whether the server closes first.
-fn remember(net: &mut Net, last: Option<u32>, server_first: bool) {
+/// The server's last packet: it has seen the client's FIN, and its clock.
+fn acknowledges_the_end(net: &Net, sequence: u32, seen: Option<u32>) -> Builder {
+    let options = seen.map_or(Vec::new(), |seen| later(7, seen));
+    with(net.answer(2000), ACK, options).with(|p| p.sequence.1 = sequence)
+}
+
+#[derive(Clone, Copy)]
+enum First {
+    Server,
+    Client,
+    /// Each before it has seen the other's.
+    Both,
+}
+
+/// A connection from port 2000 of ours that ends; what the server has seen of its client last.
+fn remember(net: &mut Net, seen: Option<u32>, first: First) {
     net.next_port(2000);
     let client = net.from(OLD);
     net.establish(&client);
-    let options = last.map_or(Vec::new(), |last| later(last, 7));
-    let fin = with(client.clone(), FIN | ACK, options);
-    let end = net.answer(2000).flags(FIN | ACK);
-    let frames = if server_first { [end, fin] } else { [fin, end] };
+    let fin = client.clone().flags(FIN | ACK);
+    let end = |acknowledged| {
+        net.answer(2000)
+            .flags(FIN | ACK)
+            .with(|p: &mut Builder| p.sequence.1 = acknowledged)
+    };
+    let last = acknowledges_the_end(net, 1001, seen);
+    let frames = match first {
+        First::Server => vec![end(1000), fin, last],
+        First::Both => vec![fin, end(1000), last],
+        First::Client => vec![fin, end(1001), client.clone().flags(ACK)],
+    };
     for frame in frames {
         assert_eq!(net.send(&frame.build()).reason, None);
     }
@@ -98,17 +121,23 @@ fn lives_shifted(net: &mut Net, first: Layout, others: Layout) {
 }
 
 fn a_syn_older_than_the_last_connection_gets_newer_timestamps(net: &mut Net) {
-    remember(net, Some(LAST), true);
+    remember(net, Some(LAST), First::Server);
     lives_shifted(net, in_a_syn, later);
 }
 
+fn a_server_that_closes_at_the_same_moment_remembers_too(net: &mut Net) {
+    remember(net, Some(LAST), First::Both);
+    let client = net.first();
+    reaches_ahead(net, &client, [in_a_syn(BEHIND, 0), in_a_syn(BEHIND + SHIFT, 0)]);
+}
+
 fn timestamps_may_stand_anywhere_among_the_options(net: &mut Net) {
-    remember(net, Some(LAST), true);
+    remember(net, Some(LAST), First::Server);
     lives_shifted(net, odd, odd);
 }
 
 fn a_shifted_flow_takes_its_shift_into_the_next_one(net: &mut Net) {
-    remember(net, Some(LAST), true);
+    remember(net, Some(LAST), First::Server);
     let client = net.first();
     let now = BEHIND + SHIFT;
     reaches_ahead(net, &client, [in_a_syn(BEHIND, 0), in_a_syn(now, 0)]);
@@ -120,6 +149,8 @@ fn a_shifted_flow_takes_its_shift_into_the_next_one(net: &mut Net) {
         &client.clone().flags(FIN | ACK),
         [later(BEHIND + 1, 78), later(now + 1, 78)],
     );
+    let last = acknowledges_the_end(net, 1001, Some(now + 1));
+    assert_eq!(net.send(&last.build()).reason, None);
     net.runner.end_flow(&client);
     net.next_port(2000);
     // One more unit than the one before had.
@@ -128,7 +159,7 @@ fn a_shifted_flow_takes_its_shift_into_the_next_one(net: &mut Net) {
 }
 
 fn a_newer_syn_keeps_its_timestamps(net: &mut Net) {
-    remember(net, Some(LAST), true);
+    remember(net, Some(LAST), First::Server);
     let newer = [in_a_syn(LAST + 1, 0), in_a_syn(LAST + 1, 0)];
     let client = net.first();
     reaches_ahead(net, &client, newer);
@@ -140,20 +171,20 @@ fn a_newer_syn_keeps_its_timestamps(net: &mut Net) {
 }
 
 fn a_client_that_closed_first_leaves_nothing_to_remember(net: &mut Net) {
-    remember(net, Some(LAST), false);
+    remember(net, Some(LAST), First::Client);
     let client = net.first();
     reaches_ahead(net, &client, [in_a_syn(BEHIND, 0), in_a_syn(BEHIND, 0)]);
 }
 
 fn without_timestamps_a_port_with_a_lower_number_is_taken(net: &mut Net) {
-    // Its FIN has the number 1000.
-    remember(net, None, true);
+    // The server expects the number 1001.
+    remember(net, None, First::Server);
     let newer = net.first().with(|p| p.sequence.0 = 1002);
     net.reaches(&newer, 2000);
     net.runner.end_flow(&newer);
     for (last, sequence) in [(None, 1001), (Some(LAST), 1002)] {
         net.reset();
-        remember(net, last, true);
+        remember(net, last, First::Server);
         let older = net.first().with(|p| p.sequence.0 = sequence);
         let outcome = net.send(&older.build());
         let port = net.source_port(&older, &outcome);
