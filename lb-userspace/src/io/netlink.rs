@@ -32,7 +32,7 @@ use picture::{Picture, take};
 
 /// One change in the kernel is a burst of messages: a picture waits for the burst's end.
 const SETTLE: Duration = Duration::from_millis(20);
-/// Neighbour churn costs at most this many pictures in the long run: five a second.
+/// Churn of neighbours and routes costs at most this many pictures in the long run: five a second.
 const APART: Duration = Duration::from_millis(200);
 /// But after a quiet second the first few wait for nothing: a new backend serves when its neighbour is seen.
 const IN_ADVANCE: Duration = Duration::from_millis(800);
@@ -137,16 +137,19 @@ fn announcements() -> std::io::Result<Messages> {
 async fn follow(mut messages: Messages, requests: Handle, refresh: Arc<Notify>, pictures: watch::Sender<Picture>) {
     let mut paid_until = Instant::now();
     loop {
-        let alive = tokio::select! {
-            alive = news(&mut messages) => alive,
-            () = refresh.notified() => true,
-            () = sleep(AT_LEAST) => true,
+        let mut news = tokio::select! {
+            news = next(&mut messages) => news,
+            () = refresh.notified() => News::MayWait,
+            () = sleep(AT_LEAST) => News::MayWait,
         };
-        if !alive {
+        if news == News::MayWait {
+            let wait = paid_until.saturating_duration_since(Instant::now() + IN_ADVANCE);
+            news = timeout(wait, urgent(&mut messages)).await.unwrap_or(news);
+        }
+        if news == News::Lost {
             messages = resubscribe().await;
         }
-        let settled = Instant::now() + SETTLE;
-        sleep(SETTLE.max(paid_until.saturating_duration_since(settled + IN_ADVANCE))).await;
+        sleep(SETTLE).await;
         // What came meanwhile is in the picture about to be taken.
         while let Ok(Some(_)) = timeout(Duration::ZERO, messages.next()).await {}
         paid_until = paid_until.max(Instant::now()) + APART;
@@ -170,18 +173,40 @@ async fn follow(mut messages: Messages, requests: Handle, refresh: Arc<Notify>, 
     }
 }
 
-/// Waits for a message that may change the picture; false when the socket broke.
-async fn news(messages: &mut Messages) -> bool {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum News {
+    MayWait,
+    /// Of an interface or an address: until it is known, what follows from it looks like the fault of backends.
+    Urgent,
+    /// The socket broke.
+    Lost,
+}
+
+/// Waits for a message that may change the picture.
+async fn next(messages: &mut Messages) -> News {
+    use RouteNetlinkMessage::{DelAddress, DelLink, DelNeighbour, NewAddress, NewLink, NewNeighbour};
     while let Some((message, _)) = messages.next().await {
         match message.payload {
-            NetlinkPayload::InnerMessage(
-                RouteNetlinkMessage::NewNeighbour(neighbour) | RouteNetlinkMessage::DelNeighbour(neighbour),
-            ) if !matches!(neighbour.header.family, AddressFamily::Inet | AddressFamily::Inet6) => {}
+            NetlinkPayload::InnerMessage(NewNeighbour(neighbour) | DelNeighbour(neighbour))
+                if !matches!(neighbour.header.family, AddressFamily::Inet | AddressFamily::Inet6) => {}
+            NetlinkPayload::InnerMessage(NewLink(_) | DelLink(_) | NewAddress(_) | DelAddress(_)) => {
+                return News::Urgent;
+            }
             // Whatever else comes, an overrun (ENOBUFS: messages were lost) too, is reason to look.
-            _ => return true,
+            _ => return News::MayWait,
         }
     }
-    false
+    News::Lost
+}
+
+/// Waits for one that may not wait.
+async fn urgent(messages: &mut Messages) -> News {
+    loop {
+        match next(messages).await {
+            News::MayWait => {}
+            news => return news,
+        }
+    }
 }
 
 async fn resubscribe() -> Messages {
