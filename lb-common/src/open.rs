@@ -160,10 +160,7 @@ fn enter_one_way<A: Address, T: Tables + Flows<A>>(
 fn read_numbers<F: Frame, A: Address>(frame: &F, loops: &impl Loop, opening: &mut Opening<A>) {
     let parsed = opening.parsed.bounded();
     let at = timestamps::find(frame, loops, &parsed);
-    opening.syn = Numbers {
-        sequence: parsed.sequence,
-        timestamp: at.and_then(|at| timestamps::value(frame, at)),
-    };
+    opening.syn = Numbers::new(parsed.sequence, at.and_then(|at| timestamps::value(frame, at)));
 }
 
 #[inline(always)]

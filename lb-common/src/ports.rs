@@ -84,7 +84,7 @@ pub fn claim_port<A: Address, T: Tables + Flows<A>>(
 fn first_try<A: Address, T: Tables + Flows<A>>(tables: &T, opening: &mut Opening<A>, backend: &Backend) -> u32 {
     let turn = tables.port_turn(endpoint(&opening.reply)) as u32;
     let mut passed = tables.forget(0) as u32;
-    if opening.reply.protocol == TCP && opening.syn.timestamp.is_none() {
+    if opening.reply.protocol == TCP && opening.syn.timestamp().is_none() {
         let pool = Pool::of(backend);
         tables.repeat(PASSED_OVER, |number| {
             passed = number;
@@ -100,7 +100,7 @@ fn first_try<A: Address, T: Tables + Flows<A>>(tables: &T, opening: &mut Opening
 /// A function of its own in the kernel too: its stack is short.
 #[inline(never)]
 pub fn shift<A: Address, T: Tables + Flows<A>>(tables: &T, opening: &Opening<A>) -> u16 {
-    let units = match opening.syn.timestamp {
+    let units = match opening.syn.timestamp() {
         Some(_) => needed_shift(tables, opening).unwrap_or_default(),
         None => 0,
     };
